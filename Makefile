@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Each target builds what it needs and is quick when nothing changed; what takes
+# long tells how far it is and keeps its log in build/log/.  The work is done by
+# the scripts in scripts/.
+#
+#   KSRC=/path            a Linux 6.12 tree to use instead of linux-source-6.12
+#   KVM_EXCL_CACHE=/path  compiler cache, images and the rig's root file system
+#                         (default: ~/.cache/kvm-exclusive)
+#   JOBS=N                parallel jobs (default: CPUs + 1)
+
+# The targets are steps of one build; the parallel work is inside them.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+TOP := $(CURDIR)
+BUILD := $(TOP)/build
+SRC := $(BUILD)/exclusive/linux
+OBJ := $(BUILD)/exclusive/obj
+DEBUG_OBJ := $(BUILD)/exclusive/obj-debug
+S := $(TOP)/scripts
+
+# For installing on a real machine: the kernel the module is for.
+KERNEL_BUILD ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr/local
+
+export KSRC KVM_EXCL_CACHE JOBS
+
+.PHONY: help
+help:	## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps:	## install the packages that building and testing need (Debian 12 or 13, as root)
+	@$(S)/deps.sh
+
+.PHONY: source
+source: deps	## unpack the newest linux-source-6.12 (or KSRC) as git branch base
+	@$(S)/source.sh
+
+.PHONY: apply
+apply: source	## apply patches/series without fuzz, as branch exclusive
+	@$(S)/apply.sh
+
+.PHONY: kernel
+kernel: apply	## build the patched kernel of the rig
+	@$(S)/kernel.sh exclusive
+
+.PHONY: kernel-stock
+kernel-stock: source	## build the unpatched kernel of the rig (the guest, and for comparison)
+	@$(S)/kernel.sh stock
+
+.PHONY: kernel-debug
+kernel-debug: apply	## build the patched kernel with lockdep, PROVE_RCU and KASAN
+	@$(S)/kernel.sh debug
+
+.PHONY: rootfs
+rootfs: deps	## make the rig's root file system (Debian 13 with QEMU, perf, redis, ...)
+	@$(S)/rootfs.sh
+
+.PHONY: initramfs
+initramfs: rootfs	## make the initramfs images of the emulated host and of the guest
+	@$(S)/initramfs.sh
+
+.PHONY: module
+module: kernel	## build the companion module against the patched kernel
+	@$(S)/module.sh $(OBJ) $(BUILD)/module
+
+.PHONY: module-debug
+module-debug: kernel-debug	## build the companion module against the debug kernel
+	@$(S)/module.sh $(DEBUG_OBJ) $(BUILD)/module-debug
+
+.PHONY: tools
+tools: deps	## build the kvm-exclusive command
+	@if [ -f module/tools/Makefile ]; then \
+		mkdir -p $(BUILD)/tools && $(MAKE) -s -C module/tools OUTPUT=$(BUILD)/tools; \
+	else echo "tools: no sources yet"; fi
+
+.PHONY: kselftests
+kselftests: apply	## build the tests against the tree's KVM selftest library
+	@if [ -f kselftests/Makefile ]; then \
+		mkdir -p $(BUILD)/kselftests && $(MAKE) -s -C kselftests KSRC=$(SRC) OUTPUT=$(BUILD)/kselftests; \
+	else echo "kselftests: no sources yet"; fi
+
+.PHONY: demo
+demo: initramfs kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
+	@$(S)/demo.sh
+
+.PHONY: demo-stock
+demo-stock: initramfs kernel-stock	## measure the stock column alone, on the unpatched kernel
+	@MODE=stock KERNEL=$(BUILD)/stock/obj/arch/x86/boot/bzImage $(S)/demo.sh
+
+.PHONY: test
+test: initramfs kernel module tools kselftests	## run the tests in the emulated host
+	@$(S)/test.sh
+
+.PHONY: test-debug
+test-debug: initramfs kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
+	@FLAVOUR=debug $(S)/test.sh
+
+.PHONY: check
+check: apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
+	@$(S)/check.sh
+
+.PHONY: check-prefixes
+check-prefixes: source	## compile the kernel after every patch, option on and off (slow)
+	@$(S)/check-prefixes.sh
+
+.PHONY: refresh
+refresh:	## write branch exclusive to patches/
+	@$(S)/refresh.sh
+
+.PHONY: install
+install:	## install the module for KERNEL_BUILD, the command and the UAPI header
+	@PREFIX=$(PREFIX) $(S)/install.sh $(KERNEL_BUILD)
+
+.PHONY: clean
+clean:	## remove what was built (not the unpacked trees, not the cache)
+	@$(S)/clean.sh
+
+.PHONY: clean-source
+clean-source: clean	## remove the unpacked trees as well, branches included
+	@$(S)/clean.sh source

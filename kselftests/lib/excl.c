@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Contexts of /dev/kvm-exclusive and the statistics of a vCPU
+ */
+#include <sys/sysinfo.h>
+
+#include "excl.h"
+
+bool excl_stock(void)
+{
+	const char *s = getenv("KVM_EXCL_STOCK");
+
+	return s && *s && strcmp(s, "0");
+}
+
+void excl_require(unsigned int ncpus)
+{
+	struct kvm_excl_get_info info = { .size = sizeof(info) };
+	int fd;
+
+	if (access("/dev/kvm", R_OK | W_OK))
+		ksft_exit_skip("no /dev/kvm: %s\n", strerror(errno));
+	if (excl_stock())
+		return;
+	if (get_nprocs() < (int)(EXCL_FIRST_CPU + ncpus))
+		ksft_exit_skip("needs %u CPUs\n", EXCL_FIRST_CPU + ncpus);
+	fd = open(KVM_EXCL_DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		ksft_exit_skip("no %s: %s\n", KVM_EXCL_DEVICE, strerror(errno));
+	if (ioctl(fd, KVM_EXCL_GET_INFO, &info))
+		ksft_exit_fail_msg("KVM_EXCL_GET_INFO: %s\n", strerror(errno));
+	close(fd);
+	if (!info.supported)
+		ksft_exit_skip("this host is not capable: %.128s\n", info.why);
+}
+
+int excl_open(void)
+{
+	return open(KVM_EXCL_DEVICE, O_RDWR | O_CLOEXEC);
+}
+
+int excl_claim(int ctx, const uint32_t *cpus, unsigned int count)
+{
+	struct kvm_excl_claim_cpus arg = {
+		.size = sizeof(arg),
+		.count = count,
+		.cpus = (uintptr_t)cpus,
+	};
+
+	return ioctl(ctx, KVM_EXCL_CLAIM_CPUS, &arg);
+}
+
+int excl_claim_first(int ctx, unsigned int count)
+{
+	uint32_t cpus[EXCL_MAX_VCPUS];
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		cpus[i] = EXCL_FIRST_CPU + i;
+	return excl_claim(ctx, cpus, count);
+}
+
+int excl_bind(int ctx, int vm_fd)
+{
+	struct kvm_excl_bind_vm arg = { .size = sizeof(arg), .vm_fd = vm_fd };
+
+	return ioctl(ctx, KVM_EXCL_BIND_VM, &arg);
+}
+
+int excl_unbind(int ctx)
+{
+	struct kvm_excl_unbind_vm arg = { .size = sizeof(arg) };
+
+	return ioctl(ctx, KVM_EXCL_UNBIND_VM, &arg);
+}
+
+int excl_arm(int ctx)
+{
+	struct kvm_excl_arm_vm arg = { .size = sizeof(arg) };
+
+	return ioctl(ctx, KVM_EXCL_ARM_VM, &arg);
+}
+
+int excl_vcpu_status(int ctx, unsigned int index,
+		     struct kvm_excl_get_vcpu_status *status)
+{
+	memset(status, 0, sizeof(*status));
+	status->size = sizeof(*status);
+	status->index = index;
+	return ioctl(ctx, KVM_EXCL_GET_VCPU_STATUS, status);
+}
+
+static const struct {
+	const char *name;
+	size_t offset;
+} stats[] = {
+#define STAT(name, field) { name, offsetof(struct excl_counters, field) }
+	STAT("exits", exits),
+	STAT("excl_attaches", attaches),
+	STAT("excl_detaches", detaches),
+	STAT("excl_attached", attached),
+	STAT("excl_attached_ns", attached_ns),
+	STAT("excl_recorded", recorded),
+	STAT("excl_raised", raised),
+	STAT("excl_ipi_direct", ipi_direct),
+	STAT("excl_ipi_software", ipi_software),
+	STAT("excl_storms", storms),
+	STAT("excl_kick_reschedule", kick_reschedule),
+	STAT("excl_kick_call_function", kick_call_function),
+	STAT("excl_kick_irq_work", kick_irq_work),
+	STAT("excl_kick_timer", kick_timer),
+	STAT("excl_kick_other", kick_other),
+	STAT("excl_reason", reason),
+	STAT("excl_timer_mode", timer_mode),
+#undef STAT
+};
+
+static uint64_t *field(const struct excl_counters *c, int i)
+{
+	return (uint64_t *)((char *)c + stats[i].offset);
+}
+
+/*
+ * KVM_GET_STATS_FD waits for the vCPU to come out of KVM_RUN; reading the file it
+ * gives does not.  So it is opened before the vCPU runs.
+ */
+static struct {
+	struct kvm_vcpu *vcpu;
+	int fd;
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *descs;
+} files[EXCL_MAX_VCPUS];
+
+void excl_counters_open(struct kvm_vcpu *vcpu)
+{
+	unsigned int i;
+
+	for (i = 0; i < EXCL_MAX_VCPUS && files[i].vcpu; i++)
+		;
+	TEST_ASSERT(i < EXCL_MAX_VCPUS, "too many vCPUs");
+	files[i].vcpu = vcpu;
+	files[i].fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
+	TEST_ASSERT(files[i].fd >= 0, "KVM_GET_STATS_FD: %s", strerror(errno));
+	read_stats_header(files[i].fd, &files[i].header);
+	files[i].descs = read_stats_descriptors(files[i].fd, &files[i].header);
+}
+
+void excl_counters_close(struct kvm_vcpu *vcpu)
+{
+	unsigned int i;
+
+	for (i = 0; i < EXCL_MAX_VCPUS; i++) {
+		if (files[i].vcpu != vcpu)
+			continue;
+		free(files[i].descs);
+		close(files[i].fd);
+		files[i].vcpu = NULL;
+	}
+}
+
+void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
+{
+	struct kvm_stats_desc *desc;
+	unsigned int f, i, j;
+
+	memset(c, 0, sizeof(*c));
+	for (f = 0; f < EXCL_MAX_VCPUS && files[f].vcpu != vcpu; f++)
+		;
+	TEST_ASSERT(f < EXCL_MAX_VCPUS, "no statistics of this vCPU");
+	for (i = 0; i < files[f].header.num_desc; i++) {
+		desc = get_stats_descriptor(files[f].descs, i, &files[f].header);
+		for (j = 0; j < ARRAY_SIZE(stats); j++) {
+			if (!strcmp(desc->name, stats[j].name))
+				read_stat_data(files[f].fd, &files[f].header, desc,
+					       field(c, j), 1);
+		}
+	}
+}
+
+void excl_counters_print(const char *what, const struct excl_counters *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(stats); i++)
+		ksft_print_msg("%s: %s %lu\n", what, stats[i].name, *field(c, i));
+}
+
+void excl_counters_delta(const char *what, const struct excl_counters *before,
+			 const struct excl_counters *after)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(stats); i++) {
+		uint64_t a = *field(before, i), b = *field(after, i);
+
+		if (a != b || !i)
+			ksft_print_msg("%s: %s +%ld (%lu to %lu)\n", what,
+				       stats[i].name, (long)(b - a), a, b);
+	}
+}
+
+uint64_t excl_kicks(const struct excl_counters *c)
+{
+	return c->kick_reschedule + c->kick_call_function + c->kick_irq_work +
+	       c->kick_timer + c->kick_other;
+}

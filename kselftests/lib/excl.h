@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of exclusive mode share: contexts, counters, VMs and threads
+ *
+ * Everything that knows the UAPI is in excl.c, but for uapi_test, which is about
+ * it.  With KVM_EXCL_STOCK=1 in the environment VMs are created without a
+ * context: the parts of a test that are right on any KVM can then be tried on a
+ * stock kernel, and the rest are skipped.
+ */
+#ifndef SELFTEST_KVM_EXCL_H
+#define SELFTEST_KVM_EXCL_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "test_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "ucall_common.h"
+
+#include <linux/kvm_exclusive.h>
+
+#define EXCL_MAX_VCPUS	3
+/* CPU 0 is never given away; vCPU n gets the CPU n + EXCL_FIRST_CPU. */
+#define EXCL_FIRST_CPU	1
+
+/* Run without a context, see above. */
+bool excl_stock(void);
+
+/* Skip the test where exclusive mode cannot be had, saying why. */
+void excl_require(unsigned int ncpus);
+
+/* The ioctls of a context. 0 or -1 with errno. */
+int excl_open(void);
+int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
+int excl_claim_first(int ctx, unsigned int count);
+int excl_bind(int ctx, int vm_fd);
+int excl_unbind(int ctx);
+int excl_arm(int ctx);
+int excl_vcpu_status(int ctx, unsigned int index,
+		     struct kvm_excl_get_vcpu_status *status);
+
+/**
+ * struct excl_counters - the binary statistics of one vCPU
+ *
+ * A name that the kernel does not have reads as 0.
+ */
+struct excl_counters {
+	uint64_t exits;
+	uint64_t attaches, detaches, attached, attached_ns;
+	uint64_t recorded, raised, ipi_direct, ipi_software, storms;
+	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
+	uint64_t kick_timer, kick_other;
+	uint64_t reason, timer_mode;
+};
+
+/* Open before the vCPU runs; an open one keeps the VM alive. */
+void excl_counters_open(struct kvm_vcpu *vcpu);
+void excl_counters_close(struct kvm_vcpu *vcpu);
+void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c);
+void excl_counters_print(const char *what, const struct excl_counters *c);
+/* What happened between two snapshots, printed under a title. */
+void excl_counters_delta(const char *what, const struct excl_counters *before,
+			 const struct excl_counters *after);
+uint64_t excl_kicks(const struct excl_counters *c);
+
+/**
+ * struct excl_vm - a VM with its context and the threads that run its vCPUs
+ * @ctx: the context, -1 without
+ * @on_exit: called in the vCPU's thread for an exit to user space that is no
+ *	ucall of libkvm's; true to run on
+ * @on_sync: called for GUEST_SYNC; @args are its arguments
+ * @on_signal: called after KVM_RUN came back with EINTR; true to run on
+ */
+struct excl_vm {
+	struct kvm_vm *vm;
+	int ctx;
+	unsigned int nr_vcpus;
+	struct kvm_vcpu *vcpus[EXCL_MAX_VCPUS];
+	bool (*on_exit)(struct excl_vm *ev, struct kvm_vcpu *vcpu);
+	void (*on_sync)(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *args);
+	bool (*on_signal)(struct excl_vm *ev, struct kvm_vcpu *vcpu);
+	struct excl_thread {
+		struct excl_vm *ev;
+		struct kvm_vcpu *vcpu;
+		pthread_t thread;
+		pid_t tid;
+		bool started;
+		volatile bool ended;
+		volatile bool failed;
+		char error[UCALL_BUFFER_LEN + 512];
+	} threads[EXCL_MAX_VCPUS];
+};
+
+/*
+ * Create a VM whose vCPUs run @guest_code(index), each with an IDT and the APIC
+ * in its state after reset; with a context that has as many CPUs, bound.
+ */
+void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code);
+void excl_vm_start(struct excl_vm *ev);
+/* Wait for the guests to be done; false, and the reasons printed, after @seconds. */
+bool excl_vm_join(struct excl_vm *ev, unsigned int seconds);
+/* Did a guest fail? Its reason is printed. */
+bool excl_vm_failed(struct excl_vm *ev);
+/* Make a vCPU's thread leave KVM_RUN with EINTR. */
+void excl_vm_signal(struct excl_vm *ev, unsigned int index);
+void excl_vm_destroy(struct excl_vm *ev);
+/* Every counter of every vCPU, as TAP comments. */
+void excl_vm_dump(struct excl_vm *ev);
+
+/* The host's view of a guest global, as volatile. */
+#define excl_shared(ev, g) \
+	((volatile typeof(g) *)addr_gva2hva((ev)->vm, (vm_vaddr_t)&(g)))
+
+/*
+ * Wait for a condition in the guest's memory. False after @seconds or when a
+ * guest has failed, and then every counter is printed.
+ */
+#define excl_wait(ev, cond, seconds)					\
+({									\
+	uint64_t __end = excl_now_ns() + (seconds) * 1000000000ULL;	\
+	bool __ok;							\
+									\
+	while (!(__ok = !!(cond)) && excl_now_ns() < __end &&		\
+	       !excl_vm_failed(ev))					\
+		usleep(500);						\
+	__ok = __ok || !!(cond);					\
+	if (!__ok) {							\
+		ksft_print_msg("no end after %u s of waiting for %s\n",	\
+			       (unsigned int)(seconds), #cond);		\
+		excl_vm_dump(ev);					\
+	}								\
+	__ok;								\
+})
+
+uint64_t excl_now_ns(void);
+
+/* The n-th number on the command line, or @def. */
+unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
+
+/* MSRs of a host CPU through /dev/cpu; false when it cannot be read. */
+bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val);
+
+/*
+ * Does a local vector table entry of a host CPU hold an unmasked fixed vector
+ * below 32? Each is printed. Returns how many, -1 when they cannot be read.
+ */
+int excl_scan_lvts(int cpu);
+
+/* A mapping of an I/O APIC pin or an MSI to a GSI. */
+struct kvm_irq_routing *excl_routing_create(void);
+void excl_routing_add_ioapic(struct kvm_irq_routing *r, uint32_t gsi, uint32_t pin);
+void excl_routing_add_msi(struct kvm_irq_routing *r, uint32_t gsi, uint32_t apic_id,
+			  uint8_t vector);
+
+/**
+ * struct excl_snapshot - the state of the host that a release has to restore
+ */
+struct excl_snapshot {
+	char **lines;
+	size_t nr;
+};
+
+void excl_snapshot_take(struct excl_snapshot *s);
+/* The number of lines that differ, each printed. */
+int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b);
+void excl_snapshot_free(struct excl_snapshot *s);
+
+#endif /* SELFTEST_KVM_EXCL_H */

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The state of the host: MSRs of a CPU, and what a release has to restore
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <sys/sysinfo.h>
+
+#include "excl.h"
+
+bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val)
+{
+	char path[32];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/cpu/%d/msr", cpu);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ok = pread(fd, val, sizeof(*val), msr) == sizeof(*val);
+	close(fd);
+	return ok;
+}
+
+int excl_scan_lvts(int cpu)
+{
+	/* CMCI, timer, thermal, PMC, LINT0, LINT1, error; then AMD's extended. */
+	static const uint32_t lvts[] = {
+		0x82f, 0x832, 0x833, 0x834, 0x835, 0x836, 0x837,
+		0x850, 0x851, 0x852, 0x853,
+	};
+	int bad = 0, seen = 0;
+	uint64_t val;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(lvts); i++) {
+		if (!excl_host_msr(cpu, lvts[i], &val))
+			continue;
+		seen++;
+		/* Delivery mode fixed, not masked. */
+		if (!(val & 0x10700) && (val & 0xff) < 32) {
+			ksft_print_msg("CPU %d: MSR %#x holds %#lx\n", cpu,
+				       lvts[i], val);
+			bad++;
+		}
+	}
+	return seen ? bad : -1;
+}
+
+static void __printf(2, 3) add(struct excl_snapshot *s, const char *fmt, ...)
+{
+	va_list args;
+
+	if (!(s->nr & 255)) {
+		s->lines = realloc(s->lines, (s->nr + 256) * sizeof(*s->lines));
+		TEST_ASSERT(s->lines, "no memory");
+	}
+	va_start(args, fmt);
+	TEST_ASSERT(vasprintf(&s->lines[s->nr], fmt, args) >= 0, "no memory");
+	va_end(args);
+	s->nr++;
+}
+
+static bool read_file(const char *path, char *buf, size_t size)
+{
+	ssize_t n;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, size - 1);
+	close(fd);
+	if (n < 0)
+		return false;
+	buf[n] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return true;
+}
+
+static void add_file(struct excl_snapshot *s, const char *path)
+{
+	char buf[512];
+
+	if (read_file(path, buf, sizeof(buf)))
+		add(s, "%s=%s", path, buf);
+}
+
+static void add_irqs(struct excl_snapshot *s)
+{
+	static const char * const names[] = { "smp_affinity", "effective_affinity" };
+	struct dirent *d;
+	char path[320];
+	unsigned int i;
+	DIR *dir = opendir("/proc/irq");
+
+	add_file(s, "/proc/irq/default_smp_affinity");
+	while (dir && (d = readdir(dir))) {
+		if (!isdigit(d->d_name[0]))
+			continue;
+		for (i = 0; i < ARRAY_SIZE(names); i++) {
+			snprintf(path, sizeof(path), "/proc/irq/%s/%s", d->d_name,
+				 names[i]);
+			add_file(s, path);
+		}
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void add_task(struct excl_snapshot *s, const char *tid)
+{
+	char path[320], line[256], name[256] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/status", tid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!strncmp(line, "Name:\t", 6))
+			snprintf(name, sizeof(name), "%s", line + 6);
+		/*
+		 * Workers come and go, and change their names; the mask of
+		 * those for unbound work follows that of the work queues.
+		 */
+		if (!strncmp(line, "Cpus_allowed:\t", 14) &&
+		    strncmp(name, "kworker/", 8))
+			add(s, "task %s=%s", tid, line + 14);
+	}
+	fclose(f);
+}
+
+static void add_tasks(struct excl_snapshot *s)
+{
+	DIR *dir = opendir("/proc"), *tasks;
+	struct dirent *d, *t;
+	char path[300];
+
+	while (dir && (d = readdir(dir))) {
+		if (!isdigit(d->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/task", d->d_name);
+		tasks = opendir(path);
+		while (tasks && (t = readdir(tasks))) {
+			if (isdigit(t->d_name[0]))
+				add_task(s, t->d_name);
+		}
+		if (tasks)
+			closedir(tasks);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void add_cpus(struct excl_snapshot *s)
+{
+	/* ID, LVR, TPR, LDR, SVR, the LVTs, TDCR; no counters and no commands. */
+	static const uint32_t msrs[] = {
+		0x1b, 0x802, 0x803, 0x808, 0x80d, 0x80f, 0x82f, 0x832, 0x833,
+		0x834, 0x835, 0x836, 0x837, 0x83e, 0x850, 0x851, 0x852, 0x853,
+	};
+	uint64_t val;
+	char path[128];
+	unsigned int i;
+	int cpu;
+
+	for (cpu = 0; cpu < get_nprocs_conf(); cpu++) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/clockevents/clockevent%d/current_device",
+			 cpu);
+		add_file(s, path);
+		for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+			if (!excl_host_msr(cpu, msrs[i], &val))
+				continue;
+			/* An idle CPU masks its timer and unmasks it again. */
+			if (msrs[i] == 0x832)
+				val &= ~0x10000ULL;
+			add(s, "cpu %d msr %#x=%#lx", cpu, msrs[i], val);
+		}
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char **)a, *(char **)b);
+}
+
+void excl_snapshot_take(struct excl_snapshot *s)
+{
+	memset(s, 0, sizeof(*s));
+	add_irqs(s);
+	add_tasks(s);
+	add_cpus(s);
+	add_file(s, "/sys/devices/system/cpu/online");
+	add_file(s, "/sys/devices/system/cpu/isolated");
+	add_file(s, "/sys/devices/system/cpu/nohz_full");
+	add_file(s, "/sys/devices/virtual/workqueue/cpumask");
+	qsort(s->lines, s->nr, sizeof(*s->lines), compare);
+}
+
+static const char *find(const struct excl_snapshot *s, const char *line)
+{
+	size_t i, len = strchr(line, '=') - line + 1;
+
+	for (i = 0; i < s->nr; i++) {
+		if (!strncmp(s->lines[i], line, len))
+			return s->lines[i];
+	}
+	return NULL;
+}
+
+int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b)
+{
+	const char *now;
+	size_t i;
+	int diff = 0;
+
+	for (i = 0; i < a->nr; i++) {
+		now = find(b, a->lines[i]);
+		if (!now) {
+			/* A task may have ended, nothing else may be gone. */
+			if (!strncmp(a->lines[i], "task ", 5))
+				continue;
+			ksft_print_msg("gone: %s\n", a->lines[i]);
+			diff++;
+		} else if (strcmp(a->lines[i], now)) {
+			ksft_print_msg("was: %s\n", a->lines[i]);
+			ksft_print_msg("now: %s\n", now);
+			diff++;
+		}
+	}
+	return diff;
+}
+
+void excl_snapshot_free(struct excl_snapshot *s)
+{
+	while (s->nr)
+		free(s->lines[--s->nr]);
+	free(s->lines);
+	s->lines = NULL;
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A VM with a context, and the threads that run its vCPUs
+ */
+#include <sys/syscall.h>
+
+#include "excl.h"
+
+#define EXCL_SIGNAL	SIGUSR1
+
+static void nothing(int sig)
+{
+}
+
+uint64_t excl_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+unsigned long excl_arg(int argc, char **argv, int n, unsigned long def)
+{
+	char *end;
+	unsigned long val;
+
+	if (argc <= n)
+		return def;
+	val = strtoul(argv[n], &end, 0);
+	if (*end || end == argv[n] || !val)
+		ksft_exit_fail_msg("not a number: %s\n", argv[n]);
+	return val;
+}
+
+void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
+{
+	unsigned int i;
+
+	TEST_ASSERT(nr_vcpus <= EXCL_MAX_VCPUS, "too many vCPUs: %u", nr_vcpus);
+	ev->nr_vcpus = nr_vcpus;
+	ev->ctx = -1;
+	memset(ev->threads, 0, sizeof(ev->threads));
+	ev->vm = vm_create_with_vcpus(nr_vcpus, guest_code, ev->vcpus);
+	for (i = 0; i < nr_vcpus; i++) {
+		vcpu_args_set(ev->vcpus[i], 1, (uint64_t)i);
+		excl_counters_open(ev->vcpus[i]);
+	}
+
+	if (excl_stock())
+		return;
+	ev->ctx = excl_open();
+	TEST_ASSERT(ev->ctx >= 0, "open: %s", strerror(errno));
+	TEST_ASSERT(!excl_claim_first(ev->ctx, nr_vcpus), "claim: %s", strerror(errno));
+	TEST_ASSERT(!excl_bind(ev->ctx, ev->vm->fd), "bind: %s", strerror(errno));
+}
+
+static bool handle_exit(struct excl_thread *t)
+{
+	struct kvm_vcpu *vcpu = t->vcpu;
+	struct excl_vm *ev = t->ev;
+	struct ucall uc;
+
+	/* get_ucall() completes the I/O of every KVM_EXIT_IO of its own only. */
+	if (vcpu->run->exit_reason == KVM_EXIT_IO) {
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_DONE:
+			return false;
+		case UCALL_PRINTF:
+			ksft_print_msg("vCPU %u: %s", vcpu->id, uc.buffer);
+			return true;
+		case UCALL_SYNC:
+			if (ev->on_sync)
+				ev->on_sync(ev, vcpu, uc.args);
+			return true;
+		case UCALL_ABORT:
+			snprintf(t->error, sizeof(t->error), "%s at %s:%lu: %s",
+				 (const char *)uc.args[GUEST_ERROR_STRING],
+				 (const char *)uc.args[GUEST_FILE],
+				 uc.args[GUEST_LINE], uc.buffer);
+			t->failed = true;
+			return false;
+		default:
+			break;
+		}
+	}
+	if (ev->on_exit && ev->on_exit(ev, vcpu))
+		return true;
+	snprintf(t->error, sizeof(t->error), "exit %u (%s)", vcpu->run->exit_reason,
+		 exit_reason_str(vcpu->run->exit_reason));
+	t->failed = true;
+	return false;
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct excl_thread *t = arg;
+	struct excl_vm *ev = t->ev;
+	bool go;
+
+	t->tid = syscall(SYS_gettid);
+	do {
+		if (!__vcpu_run(t->vcpu)) {
+			go = handle_exit(t);
+		} else if (errno == EINTR || errno == EAGAIN) {
+			go = !ev->on_signal || ev->on_signal(ev, t->vcpu);
+		} else {
+			snprintf(t->error, sizeof(t->error), "KVM_RUN: %s",
+				 strerror(errno));
+			t->failed = true;
+			go = false;
+		}
+	} while (go);
+	t->ended = true;
+	return NULL;
+}
+
+void excl_vm_start(struct excl_vm *ev)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	unsigned int i;
+
+	sigaction(EXCL_SIGNAL, &sa, NULL);
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		struct excl_thread *t = &ev->threads[i];
+
+		t->ev = ev;
+		t->vcpu = ev->vcpus[i];
+		t->ended = false;
+		t->failed = false;
+		TEST_ASSERT(!pthread_create(&t->thread, NULL, run_vcpu, t),
+			    "pthread_create");
+		t->started = true;
+	}
+}
+
+bool excl_vm_failed(struct excl_vm *ev)
+{
+	bool failed = false;
+	unsigned int i;
+
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		struct excl_thread *t = &ev->threads[i];
+
+		if (!t->failed)
+			continue;
+		ksft_print_msg("vCPU %u failed: %s\n", i, t->error);
+		failed = true;
+	}
+	return failed;
+}
+
+bool excl_vm_join(struct excl_vm *ev, unsigned int seconds)
+{
+	uint64_t end = excl_now_ns() + seconds * 1000000000ULL;
+	bool ok = true;
+	unsigned int i;
+
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		struct excl_thread *t = &ev->threads[i];
+
+		while (!t->ended && excl_now_ns() < end && !excl_vm_failed(ev))
+			usleep(1000);
+		if (!t->ended) {
+			ksft_print_msg("vCPU %u does not come to an end\n", i);
+			ok = false;
+			continue;
+		}
+		pthread_join(t->thread, NULL);
+		t->started = false;
+	}
+	if (excl_vm_failed(ev))
+		ok = false;
+	if (!ok)
+		excl_vm_dump(ev);
+	return ok;
+}
+
+void excl_vm_signal(struct excl_vm *ev, unsigned int index)
+{
+	struct excl_thread *t = &ev->threads[index];
+
+	if (t->started && !t->ended)
+		pthread_kill(t->thread, EXCL_SIGNAL);
+}
+
+static bool stop_running(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+void excl_vm_destroy(struct excl_vm *ev)
+{
+	unsigned int i;
+
+	ev->on_signal = stop_running;
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		struct excl_thread *t = &ev->threads[i];
+
+		if (!t->started)
+			continue;
+		while (!t->ended) {
+			t->vcpu->run->immediate_exit = 1;
+			excl_vm_signal(ev, i);
+			usleep(1000);
+		}
+		pthread_join(t->thread, NULL);
+		t->started = false;
+	}
+	for (i = 0; i < ev->nr_vcpus; i++)
+		excl_counters_close(ev->vcpus[i]);
+	kvm_vm_free(ev->vm);
+	if (ev->ctx >= 0)
+		close(ev->ctx);
+	ev->ctx = -1;
+}
+
+void excl_vm_dump(struct excl_vm *ev)
+{
+	struct kvm_excl_get_vcpu_status status;
+	struct excl_counters c;
+	char what[16];
+	unsigned int i;
+
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		snprintf(what, sizeof(what), "vCPU %u", i);
+		excl_counters_read(ev->vcpus[i], &c);
+		excl_counters_print(what, &c);
+		if (ev->ctx >= 0 && !excl_vcpu_status(ev->ctx, i, &status))
+			ksft_print_msg("%s: CPU %d, attached %u, reason %u, timer %u\n",
+				       what, status.cpu, status.attached,
+				       status.reason, status.timer);
+	}
+}
+
+struct kvm_irq_routing *excl_routing_create(void)
+{
+	return kvm_gsi_routing_create();
+}
+
+void excl_routing_add_ioapic(struct kvm_irq_routing *r, uint32_t gsi, uint32_t pin)
+{
+	struct kvm_irq_routing_entry *e = &r->entries[r->nr++];
+
+	memset(e, 0, sizeof(*e));
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_IRQCHIP;
+	e->u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+	e->u.irqchip.pin = pin;
+}
+
+void excl_routing_add_msi(struct kvm_irq_routing *r, uint32_t gsi, uint32_t apic_id,
+			  uint8_t vector)
+{
+	struct kvm_irq_routing_entry *e = &r->entries[r->nr++];
+
+	memset(e, 0, sizeof(*e));
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_MSI;
+	/* Physical destination, fixed, edge. */
+	e->u.msi.address_lo = 0xfee00000 | apic_id << 12;
+	e->u.msi.data = vector;
+}

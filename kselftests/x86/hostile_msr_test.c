@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that a guest cannot harm the host through the x2APIC registers.
+ *
+ * Two vCPUs write random values to, and read, random MSRs from 0x800 to 0x8ff
+ * and 0x6e0, taking each #GP.  They may kill themselves, each other, or stop in
+ * a wait for SIPI: then there is a new VM with the same CPUs.  Afterwards no
+ * host CPU's local vector table holds an unmasked vector below 32, and a new
+ * guest on those CPUs gets its timer interrupts.
+ *
+ *   hostile_msr_test [SECONDS [SEED]]
+ */
+#include "excl.h"
+#include "guest.h"
+
+#define NR		2
+#define TIMER_VECTOR	0x51
+/* With $KVM_EXCL_HARDWARE set, no limit. */
+#define SHORTEST_TICKS	50000
+
+static struct {
+	uint64_t seed;			/* by the host */
+	uint64_t stop;
+	uint64_t writes[NR], faults[NR], irqs;
+	uint64_t sane, expired;
+	uint64_t hardware;		/* by the host */
+} g;
+
+static volatile typeof(g) *const v = &g;
+
+static void on_any(struct ex_regs *regs)
+{
+	v->irqs++;
+	wrmsr_safe(APIC_BASE_MSR + (APIC_EOI >> 4), 0);
+}
+
+static void on_timer(struct ex_regs *regs)
+{
+	v->expired++;
+	guest_eoi();
+}
+
+static uint64_t next(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+static void sane_guest(void)
+{
+	uint64_t i;
+
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	guest_sti();
+	for (i = 1; i <= 100; i++) {
+		x2apic_write_reg(APIC_TMICT, 100000);
+		GUEST_ASSERT(guest_wait(v->expired >= i));
+	}
+	GUEST_DONE();
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t x = v->seed * 2654435761u + index + 1, r, val;
+	uint32_t msr;
+
+	guest_apic_init();
+	if (v->sane)
+		sane_guest();
+	guest_sti();
+	while (!v->stop) {
+		r = next(&x);
+		msr = r % 64 ? 0x800 + (r >> 8) % 0x100 : 0x6e0;
+		/* Mostly registers that exist. */
+		if (r & 1)
+			msr = 0x800 + (r >> 8) % 0x40;
+		val = next(&x);
+		switch (r >> 60) {
+		case 0 ... 5:
+			val &= 0xffffffff;
+			break;
+		case 6 ... 11:
+			val &= 0x300ff;
+			break;
+		default:
+			break;
+		}
+		/*
+		 * The APIC models of emulators call back once for every expiry,
+		 * however late: a period shorter than that takes never ends, and
+		 * the emulator with it. Hardware has no such limit.
+		 */
+		if (msr == APIC_BASE_MSR + (APIC_TMICT >> 4) && !v->hardware &&
+		    (uint32_t)val && (uint32_t)val < SHORTEST_TICKS)
+			val += SHORTEST_TICKS;
+		if ((r >> 58) & 1)
+			v->faults[index] += !!rdmsr_safe(msr, &val);
+		else
+			v->faults[index] += !!wrmsr_safe(msr, val);
+		v->writes[index]++;
+		/* Stay able to attach: in x2APIC mode, software-enabled. */
+		if (!(r & 0xff00))
+			wrmsr_safe(APIC_BASE_MSR + (APIC_SPIV >> 4), 0x1ff);
+		guest_sti();
+	}
+	GUEST_DONE();
+}
+
+/* Whatever a hostile guest exits with is its end. */
+static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static void install(struct excl_vm *ev)
+{
+	int vector;
+
+	for (vector = 32; vector < 256; vector++)
+		vm_install_exception_handler(ev->vm, vector,
+					     vector == TIMER_VECTOR ? on_timer : on_any);
+}
+
+static bool is_over(struct excl_vm *ev)
+{
+	return ev->threads[0].ended || ev->threads[1].ended;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t end, seed, total = 0, faults = 0, vms = 0, irqs = 0, was, idle;
+	struct excl_counters c, sum = {};
+	volatile typeof(g) *s;
+	struct excl_vm ev;
+	int cpu, r, bad = 0, i;
+
+	ksft_print_header();
+	excl_require(NR);
+	ksft_set_plan(3);
+	end = excl_now_ns() + excl_arg(argc, argv, 1, 15) * 1000000000ULL;
+	seed = excl_arg(argc, argv, 2, 1);
+
+	while (excl_now_ns() < end) {
+		memset(&ev, 0, sizeof(ev));
+		ev.on_exit = on_io;
+		excl_vm_create(&ev, NR, guest_code);
+		install(&ev);
+		s = excl_shared(&ev, g);
+		s->seed = seed++;
+		s->hardware = !!getenv("KVM_EXCL_HARDWARE");
+		excl_vm_start(&ev);
+		/* One that does nothing for 300 ms is as good as dead. */
+		for (was = 0, idle = 0; !is_over(&ev) && idle < 15 && excl_now_ns() < end; ) {
+			usleep(20000);
+			idle = s->writes[0] + s->writes[1] == was ? idle + 1 : 0;
+			was = s->writes[0] + s->writes[1];
+		}
+		s->stop = 1;
+		total += s->writes[0] + s->writes[1];
+		faults += s->faults[0] + s->faults[1];
+		irqs += s->irqs;
+		vms++;
+		for (i = 0; i < NR; i++) {
+			excl_counters_read(ev.vcpus[i], &c);
+			sum.attaches += c.attaches;
+			sum.storms += c.storms;
+			sum.recorded += c.recorded;
+		}
+		excl_vm_destroy(&ev);
+	}
+	ksft_print_msg("%lu VMs, %lu accesses, %lu faults, %lu interrupts; attached %lu times, storms %lu, recorded %lu\n",
+		       vms, total, faults, irqs, sum.attaches, sum.storms, sum.recorded);
+	ksft_test_result(total > 1000 && (excl_stock() || sum.attaches),
+			 "a hostile guest ran, attached\n");
+
+	for (cpu = 0; cpu <= NR; cpu++) {
+		r = excl_scan_lvts(cpu);
+		bad = r < 0 || bad < 0 ? -1 : bad + r;
+	}
+	if (bad < 0)
+		ksft_test_result_skip("host's local vector tables - no /dev/cpu/*/msr or no x2APIC\n");
+	else
+		ksft_test_result(!bad, "host's local vector tables are sound\n");
+
+	memset(&ev, 0, sizeof(ev));
+	excl_vm_create(&ev, NR, guest_code);
+	install(&ev);
+	s = excl_shared(&ev, g);
+	s->sane = 1;
+	excl_vm_start(&ev);
+	ksft_test_result(excl_vm_join(&ev, 30), "the CPUs serve the next guest\n");
+	excl_vm_destroy(&ev);
+	ksft_finished();
+}

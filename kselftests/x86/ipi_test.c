@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that IPIs between exclusive vCPUs arrive exactly once, and that what a
+ * guest asks of the ICR does what the manual says (Intel SDM volume 3, "Issuing
+ * Interprocessor Interrupts"; AMD64 APM volume 2, "Interprocessor Interrupts").
+ *
+ * Every ordered pair of three vCPUs, physical and logical destination: the
+ * sender waits for each IPI to be counted, so sent and received are equal at
+ * every step.  Then shorthands, SELF IPI, NMI, lowest priority, vectors 16 to 31
+ * (delivered to the guest), 0 to 15 (delivered to nobody), and INIT.  The local
+ * APICs of the host hold no vector below 32 afterwards.
+ *
+ *   ipi_test [IPIS]
+ */
+#include "excl.h"
+#include "guest.h"
+
+#define NR		3
+#define IPI_VECTOR	0x61
+#define LOWEST_VECTOR	0x63
+
+enum step {
+	PAIRS, SELF, ALL, ALL_BUT_SELF, SELF_MSR, NMI, LOWEST, LOW_VECTORS,
+	AFTER, ILLEGAL, NR_STEPS
+};
+
+static const char * const names[NR_STEPS] = {
+	[PAIRS] = "all pairs, physical and logical",
+	[SELF] = "shorthand self",
+	[ALL] = "shorthand all including self",
+	[ALL_BUT_SELF] = "shorthand all but self",
+	[SELF_MSR] = "SELF IPI register",
+	[NMI] = "NMI",
+	[LOWEST] = "lowest priority goes to exactly one",
+	[LOW_VECTORS] = "vectors 16 to 31 reach the guest",
+	[AFTER] = "all pairs, once more",
+	[ILLEGAL] = "vectors 0 to 15 reach nobody",
+};
+
+static struct {
+	uint64_t count;				/* by the host */
+	uint64_t ready[NR];
+	uint64_t step, done, go;
+	uint64_t received[NR][256];
+	uint32_t ldr[NR];
+	uint64_t sent, bad;
+	uint64_t stop;
+} g;
+
+static struct guest_cpu cpus[NR];
+static volatile typeof(g) *const v = &g;
+
+static void on_vector(struct ex_regs *regs)
+{
+	v->received[guest_index()][regs->vector]++;
+	if (regs->vector >= 16)
+		guest_eoi();
+}
+
+static void on_nmi(struct ex_regs *regs)
+{
+	v->received[guest_index()][NMI_VECTOR]++;
+}
+
+/* Send one to @to alone and see that exactly one comes. */
+static void one(uint64_t to, uint32_t dest, uint32_t low, uint8_t vector)
+{
+	uint64_t was[NR], i;
+
+	for (i = 0; i < NR; i++)
+		was[i] = v->received[i][vector];
+	guest_send_icr(dest, low);
+	v->sent++;
+	GUEST_ASSERT(guest_wait(v->received[to][vector] != was[to]));
+	for (i = 0; i < NR; i++) {
+		if (v->received[i][vector] != was[i] + (i == to))
+			v->bad++;
+	}
+}
+
+/* One from this vCPU that all of @mask must get once. */
+static void many(uint32_t low, uint8_t vector, unsigned int mask)
+{
+	uint64_t was[NR], i;
+
+	for (i = 0; i < NR; i++)
+		was[i] = v->received[i][vector];
+	guest_send_icr(0, low | vector);
+	v->sent++;
+	for (i = 0; i < NR; i++) {
+		if (mask & 1u << i)
+			GUEST_ASSERT(guest_wait(v->received[i][vector] != was[i]));
+	}
+	for (i = 0; i < NR; i++) {
+		if (v->received[i][vector] != was[i] + !!(mask & 1u << i))
+			v->bad++;
+	}
+}
+
+static bool has_error_code(int vector)
+{
+	return vector == 17;
+}
+
+static void do_step(uint64_t index, uint64_t step)
+{
+	uint64_t n = v->count, i, to, before, all = (1u << NR) - 1;
+	uint32_t mask;
+	int vector;
+
+	switch (step) {
+	case AFTER:
+		n = n / 10 + 1;
+		/* fall through */
+	case PAIRS:
+		for (to = 0; to < NR; to++) {
+			if (to == index)
+				continue;
+			for (i = 0; i < n; i++)
+				one(to, to, IPI_VECTOR, IPI_VECTOR);
+			for (i = 0; i < n; i++)
+				one(to, v->ldr[to], APIC_DEST_LOGICAL | IPI_VECTOR,
+				    IPI_VECTOR);
+		}
+		break;
+	case SELF:
+		for (i = 0; i < n; i++)
+			many(APIC_DEST_SELF, IPI_VECTOR, 1u << index);
+		break;
+	case ALL:
+		for (i = 0; i < n; i++)
+			many(APIC_DEST_ALLINC, IPI_VECTOR, all);
+		break;
+	case ALL_BUT_SELF:
+		for (i = 0; i < n; i++)
+			many(APIC_DEST_ALLBUT, IPI_VECTOR, all & ~(1u << index));
+		break;
+	case SELF_MSR:
+		for (i = 0; i < n; i++) {
+			before = v->received[index][IPI_VECTOR];
+			guest_self_ipi(IPI_VECTOR);
+			v->sent++;
+			GUEST_ASSERT(guest_wait(v->received[index][IPI_VECTOR] ==
+						before + 1));
+		}
+		break;
+	case NMI:
+		for (to = 0; to < NR; to++) {
+			for (i = 0; to != index && i < n / 10 + 1; i++)
+				one(to, to, APIC_DM_NMI, NMI_VECTOR);
+		}
+		break;
+	case LOWEST:
+		mask = 0;
+		for (i = 0; i < NR; i++) {
+			if (i != index)
+				mask |= v->ldr[i];
+		}
+		for (i = 0; i < n; i++) {
+			uint64_t sum = 0, now;
+
+			for (to = 0; to < NR; to++)
+				sum += v->received[to][LOWEST_VECTOR];
+			guest_send_icr(mask, APIC_DEST_LOGICAL | APIC_DM_LOWEST |
+				       LOWEST_VECTOR);
+			v->sent++;
+			GUEST_ASSERT(guest_wait(({
+				for (now = 0, to = 0; to < NR; to++)
+					now += v->received[to][LOWEST_VECTOR];
+				now != sum; })));
+			if (now != sum + 1)
+				v->bad++;
+		}
+		break;
+	case LOW_VECTORS:
+		to = (index + 1) % NR;
+		for (vector = 16; vector < 32; vector++) {
+			/* The stub for it would take an error code off the stack. */
+			if (!has_error_code(vector))
+				one(to, to, vector, vector);
+		}
+		break;
+	case ILLEGAL:
+		to = (index + 1) % NR;
+		for (vector = 0; vector < 16; vector++) {
+			guest_send_icr(to, vector);
+			v->sent++;
+		}
+		guest_spin_us(20000);
+		for (i = 0; i < NR; i++) {
+			for (vector = 0; vector < 16; vector++) {
+				if (vector != NMI_VECTOR && v->received[i][vector])
+					v->bad++;
+			}
+		}
+		break;
+	}
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t step, turn;
+
+	guest_set_index(cpus, index);
+	guest_apic_init();
+	v->ldr[index] = x2apic_read_reg(APIC_LDR_REG);
+	guest_sti();
+	v->ready[index] = 1;
+	while (!v->ready[0] || !v->ready[1] || !v->ready[2])
+		cpu_relax();
+
+	for (step = 0; step < NR_STEPS; step++) {
+		for (turn = 0; turn < NR; turn++) {
+			/* v->done counts turns; the host starts each step. */
+			while (v->go <= step || v->done != step * NR + turn)
+				cpu_relax();
+			if (turn != index)
+				continue;
+			do_step(index, step);
+			v->done++;
+		}
+	}
+	/* INIT: vCPU 0 sends, vCPU 2 waits for what comes. */
+	while (v->go <= NR_STEPS)
+		cpu_relax();
+	if (index == 0) {
+		guest_send_icr(2, APIC_DM_INIT | APIC_INT_ASSERT);
+		v->stop = 1;
+	}
+	while (index == 2 || !v->stop)
+		cpu_relax();
+	GUEST_DONE();
+}
+
+static volatile bool end_on_signal;
+
+static bool on_signal(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	return !(end_on_signal && vcpu->id == 2);
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_vm ev = { .on_signal = on_signal };
+	struct excl_counters before[NR], after[NR];
+	volatile typeof(g) *s;
+	struct kvm_mp_state mp = {};
+	char what[32];
+	int i, vector, step, bad;
+	bool ok;
+
+	ksft_print_header();
+	excl_require(NR);
+	ksft_set_plan(NR_STEPS + 2);
+
+	excl_vm_create(&ev, NR, guest_code);
+	for (vector = 0; vector < 256; vector++) {
+		if (vector == GP_VECTOR || vector == PF_VECTOR || vector == DF_VECTOR ||
+		    vector == UD_VECTOR)
+			continue;
+		vm_install_exception_handler(ev.vm, vector, vector == NMI_VECTOR ?
+					     on_nmi : on_vector);
+	}
+	s = excl_shared(&ev, g);
+	s->count = excl_arg(argc, argv, 1, 1000);
+	excl_vm_start(&ev);
+
+	for (step = 0; step < NR_STEPS; step++) {
+		for (i = 0; i < NR; i++)
+			excl_counters_read(ev.vcpus[i], &before[i]);
+		s->bad = 0;
+		s->sent = 0;
+		s->go = step + 1;
+		ok = excl_wait(&ev, s->done == (step + 1) * NR, 60);
+		for (i = 0; i < NR; i++) {
+			snprintf(what, sizeof(what), "vCPU %d", i);
+			excl_counters_read(ev.vcpus[i], &after[i]);
+			excl_counters_delta(what, &before[i], &after[i]);
+		}
+		ksft_print_msg("%s: sent %lu, wrong %lu\n", names[step], s->sent, s->bad);
+		ksft_test_result(ok && !s->bad, "%s\n", names[step]);
+		if (!ok)
+			ksft_exit_fail_msg("the guest hangs\n");
+	}
+
+	s->go = NR_STEPS + 1;
+	ok = excl_wait(&ev, s->stop, 20);
+	usleep(200000);
+	end_on_signal = true;
+	for (i = 0; i < 1000 && !ev.threads[2].ended; i++) {
+		excl_vm_signal(&ev, 2);
+		usleep(1000);
+	}
+	ok = ok && ev.threads[2].ended;
+	if (ok)
+		vcpu_mp_state_get(ev.vcpus[2], &mp);
+	ksft_print_msg("mp_state %u\n", mp.mp_state);
+	ksft_test_result(ok && mp.mp_state == KVM_MP_STATE_INIT_RECEIVED,
+			 "INIT makes a vCPU wait for SIPI\n");
+
+	excl_vm_destroy(&ev);
+	bad = 0;
+	for (i = 0; i <= NR; i++) {
+		int r = excl_scan_lvts(i);
+
+		if (r)
+			bad = r;
+		if (r < 0)
+			break;
+	}
+	if (bad < 0)
+		ksft_test_result_skip("host's local vector tables - no /dev/cpu/*/msr or no x2APIC\n");
+	else
+		ksft_test_result(!bad, "host's local vector tables are sound\n");
+	ksft_finished();
+}

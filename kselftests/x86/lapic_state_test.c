@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that the software local APIC is true whenever the vCPU is out of the
+ * guest, and that the guest finds there what user space put there.
+ *
+ * In the middle of a handler, with a vector masked by TPR pending and the timer
+ * running, KVM_GET_LAPIC shows ISR, IRR, TPR, TMICT and a falling TMCCT;
+ * KVM_SET_LAPIC with the same changes nothing, with one more IRR bit brings that
+ * interrupt.  A guest in xAPIC mode works, detached, with the reason shown, and
+ * attaches when it switches to x2APIC mode.
+ */
+#include "excl.h"
+#include "guest.h"
+
+#define IN_SERVICE	0x51
+#define PENDING		0x41
+#define INJECTED	0x61
+#define XAPIC_VECTOR	0x81
+#define TMICT		0xf0000000u	/* by 16: a minute */
+#define TDCR_DIV16	0x3
+
+enum stage {
+	GET_FIRST = 1, GET_SECOND, SET_SAME, SET_MORE, RESTORED,
+	IN_XAPIC, IN_X2APIC, LAST
+};
+
+static struct {
+	uint64_t count[256];
+	uint64_t xapic;
+	uint64_t go;
+} g;
+
+static volatile typeof(g) *const v = &g;
+
+static void check_state(void)
+{
+	GUEST_ASSERT(guest_apic_bit(APIC_ISR, IN_SERVICE));
+	GUEST_ASSERT(guest_apic_bit(APIC_IRR, PENDING));
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TASKPRI), 0x40);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMICT), TMICT);
+	GUEST_ASSERT(x2apic_read_reg(APIC_TMCCT) &&
+		     x2apic_read_reg(APIC_TMCCT) < TMICT);
+}
+
+static void on_in_service(struct ex_regs *regs)
+{
+	v->count[IN_SERVICE]++;
+	x2apic_write_reg(APIC_TASKPRI, 0x40);
+	guest_self_ipi(PENDING);
+	GUEST_SYNC1(GET_FIRST);
+	check_state();
+	guest_spin_us(1000);
+	GUEST_SYNC1(GET_SECOND);
+	check_state();
+	GUEST_SYNC1(SET_SAME);
+	check_state();
+	GUEST_SYNC1(SET_MORE);
+	check_state();
+	GUEST_ASSERT(guest_apic_bit(APIC_IRR, INJECTED));
+	guest_eoi();
+}
+
+static void on_count(struct ex_regs *regs)
+{
+	v->count[regs->vector]++;
+	if (v->xapic)
+		xapic_write_reg(APIC_EOI, 0);
+	else
+		guest_eoi();
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t i;
+
+	guest_apic_init();
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV16);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | XAPIC_VECTOR);
+	x2apic_write_reg(APIC_TMICT, TMICT);
+	guest_sti();
+	guest_self_ipi(IN_SERVICE);
+	GUEST_ASSERT(guest_wait(v->count[INJECTED] == 1));
+	GUEST_ASSERT_EQ(v->count[PENDING], 0);
+	x2apic_write_reg(APIC_TASKPRI, 0);
+	GUEST_ASSERT(guest_wait(v->count[PENDING] == 1));
+	guest_spin_us(10000);
+	GUEST_ASSERT_EQ(v->count[PENDING], 1);
+	GUEST_ASSERT_EQ(v->count[INJECTED], 1);
+	GUEST_ASSERT_EQ(v->count[IN_SERVICE], 1);
+	x2apic_write_reg(APIC_TMICT, 0);
+	GUEST_SYNC1(RESTORED);
+
+	/* xAPIC: through memory; timer and self-IPIs. */
+	guest_cli();
+	xapic_enable();
+	v->xapic = 1;
+	xapic_write_reg(APIC_SPIV, APIC_SPIV_APIC_ENABLED | 0xff);
+	xapic_write_reg(APIC_TDCR, TDCR_DIV1);
+	xapic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | XAPIC_VECTOR);
+	guest_sti();
+	for (i = 1; i <= 100; i++) {
+		xapic_write_reg(APIC_TMICT, 100000);
+		GUEST_ASSERT(guest_wait(v->count[XAPIC_VECTOR] == i));
+		xapic_write_reg(APIC_ICR, APIC_DEST_SELF | PENDING);
+		GUEST_ASSERT(guest_wait(v->count[PENDING] == i + 1));
+	}
+	while (v->go < IN_XAPIC)
+		cpu_relax();
+
+	guest_cli();
+	v->xapic = 0;
+	guest_apic_init();
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | XAPIC_VECTOR);
+	guest_sti();
+	for (i = 1; i <= 100; i++) {
+		x2apic_write_reg(APIC_TMICT, 100000);
+		GUEST_ASSERT(guest_wait(v->count[XAPIC_VECTOR] == i + 100));
+		guest_self_ipi(PENDING);
+		GUEST_ASSERT(guest_wait(v->count[PENDING] == i + 101));
+	}
+	while (v->go < IN_X2APIC)
+		cpu_relax();
+	GUEST_DONE();
+}
+
+static uint64_t stages, wrong;
+static uint32_t first_tmcct;
+
+static uint32_t reg(struct kvm_lapic_state *s, unsigned int off)
+{
+	uint32_t val;
+
+	memcpy(&val, s->regs + off, sizeof(val));
+	return val;
+}
+
+static bool bit(struct kvm_lapic_state *s, unsigned int off, unsigned int vector)
+{
+	return reg(s, off + vector / 32 * 0x10) & 1u << vector % 32;
+}
+
+static void check(bool ok, uint64_t stage, const char *what, uint64_t val)
+{
+	if (ok)
+		return;
+	ksft_print_msg("stage %lu: %s is %#lx\n", stage, what, val);
+	wrong++;
+}
+
+static void on_sync(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *args)
+{
+	struct kvm_lapic_state s;
+	uint32_t irr;
+
+	stages++;
+	if (args[0] > SET_MORE)
+		return;
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &s);
+	check(bit(&s, APIC_ISR, IN_SERVICE), args[0], "ISR", reg(&s, APIC_ISR + 0x20));
+	check(bit(&s, APIC_IRR, PENDING), args[0], "IRR", reg(&s, APIC_IRR + 0x20));
+	check(reg(&s, APIC_TASKPRI) == 0x40, args[0], "TPR", reg(&s, APIC_TASKPRI));
+	check(reg(&s, APIC_TMICT) == TMICT, args[0], "TMICT", reg(&s, APIC_TMICT));
+	check(reg(&s, APIC_TMCCT) && reg(&s, APIC_TMCCT) < TMICT, args[0], "TMCCT",
+	      reg(&s, APIC_TMCCT));
+	if (args[0] == GET_FIRST)
+		first_tmcct = reg(&s, APIC_TMCCT);
+	if (args[0] == GET_SECOND)
+		check(reg(&s, APIC_TMCCT) < first_tmcct, args[0], "TMCCT",
+		      reg(&s, APIC_TMCCT));
+	if (args[0] == SET_MORE) {
+		irr = reg(&s, APIC_IRR + INJECTED / 32 * 0x10) | 1u << INJECTED % 32;
+		memcpy(s.regs + APIC_IRR + INJECTED / 32 * 0x10, &irr, sizeof(irr));
+	}
+	if (args[0] >= SET_SAME)
+		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &s);
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_vm ev = { .on_sync = on_sync };
+	struct kvm_excl_get_vcpu_status st = {};
+	struct excl_counters c0, c1;
+	volatile typeof(g) *s;
+	bool ok;
+
+	ksft_print_header();
+	excl_require(1);
+	ksft_set_plan(6);
+	excl_vm_create(&ev, 1, guest_code);
+	virt_pg_map(ev.vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
+	vm_install_exception_handler(ev.vm, IN_SERVICE, on_in_service);
+	vm_install_exception_handler(ev.vm, PENDING, on_count);
+	vm_install_exception_handler(ev.vm, INJECTED, on_count);
+	vm_install_exception_handler(ev.vm, XAPIC_VECTOR, on_count);
+	s = excl_shared(&ev, g);
+	excl_vm_start(&ev);
+
+	ok = excl_wait(&ev, s->count[XAPIC_VECTOR] >= 100, 40);
+	ksft_test_result(ok && stages == RESTORED && !wrong,
+			 "KVM_GET_LAPIC and KVM_SET_LAPIC are true\n");
+	ok = ok && excl_wait(&ev, s->count[PENDING] >= 101, 20);
+	ksft_test_result(ok, "xAPIC: timer and self-IPIs\n");
+	usleep(20000);
+	excl_counters_read(ev.vcpus[0], &c0);
+	if (ev.ctx >= 0) {
+		TEST_ASSERT(!excl_vcpu_status(ev.ctx, 0, &st), "status: %s",
+			    strerror(errno));
+		ksft_print_msg("attached %u, reason %u\n", st.attached, st.reason);
+		ksft_test_result(!st.attached && !c0.attached &&
+				 st.reason == KVM_EXCL_VCPU_XAPIC &&
+				 c0.reason == KVM_EXCL_VCPU_XAPIC,
+				 "xAPIC: detached, and that is the reason\n");
+	} else {
+		ksft_test_result_skip("xAPIC: detached - not exclusive\n");
+	}
+
+	s->go = IN_XAPIC;
+	ok = ok && excl_wait(&ev, s->count[PENDING] >= 201, 20);
+	ksft_test_result(ok, "x2APIC again: timer and self-IPIs\n");
+	usleep(20000);
+	excl_counters_read(ev.vcpus[0], &c1);
+	excl_counters_delta("to x2APIC", &c0, &c1);
+	if (ev.ctx >= 0) {
+		TEST_ASSERT(!excl_vcpu_status(ev.ctx, 0, &st), "status: %s",
+			    strerror(errno));
+		ksft_test_result(st.attached && c1.attached && !st.reason &&
+				 c1.attaches > c0.attaches, "x2APIC again: attached\n");
+	} else {
+		ksft_test_result_skip("x2APIC again: attached - not exclusive\n");
+	}
+	s->go = IN_X2APIC;
+	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");
+	excl_vm_destroy(&ev);
+	ksft_finished();
+}

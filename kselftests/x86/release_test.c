@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that the host is as before when the CPUs are given back, whichever way.
+ *
+ * The ways: the context closed, before and after the VM, with the guest stopped
+ * and running (it runs on, detached); a VMM killed with SIGKILL in the middle of
+ * timer interrupts and IPIs.  After each a snapshot of interrupt affinities,
+ * tasks' masks, clock event devices, CPU masks and local APIC registers is what
+ * it was.  The module does not unload while a context is open.
+ *
+ *   release_test [ROUNDS]
+ */
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "excl.h"
+#include "guest.h"
+
+#define NR		2
+#define TIMER_VECTOR	0x51
+#define IPI_VECTOR	0x71
+
+static struct {
+	uint64_t timer[NR], ipi[NR];
+	uint64_t stop;
+} g;
+
+static struct guest_cpu cpus[NR];
+static volatile typeof(g) *const v = &g;
+
+static void on_timer(struct ex_regs *regs)
+{
+	v->timer[guest_index()]++;
+	guest_eoi();
+}
+
+static void on_ipi(struct ex_regs *regs)
+{
+	v->ipi[guest_index()]++;
+	guest_eoi();
+}
+
+/* A periodic timer, IPIs to the sibling without end, a vector left masked. */
+static void guest_code(uint64_t index)
+{
+	guest_set_index(cpus, index);
+	guest_apic_init();
+	x2apic_write_reg(APIC_TASKPRI, 0x40);
+	guest_self_ipi(0x35);
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	x2apic_write_reg(APIC_TMICT, 300000);
+	guest_sti();
+	while (!v->stop) {
+		guest_send_icr(!index, IPI_VECTOR);
+		guest_spin_us(50);
+	}
+	x2apic_write_reg(APIC_TMICT, 0);
+	GUEST_DONE();
+}
+
+static volatile typeof(g) *host;
+
+static void create(struct excl_vm *ev)
+{
+	memset(ev, 0, sizeof(*ev));
+	excl_vm_create(ev, NR, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_ipi);
+	host = excl_shared(ev, g);
+}
+
+static bool runs(struct excl_vm *ev)
+{
+	uint64_t t0 = host->timer[0], t1 = host->timer[1];
+	uint64_t i0 = host->ipi[0], i1 = host->ipi[1];
+
+	return excl_wait(ev, host->timer[0] > t0 + 10 && host->timer[1] > t1 + 10 &&
+			 host->ipi[0] > i0 && host->ipi[1] > i1, 20);
+}
+
+static bool attached(struct excl_vm *ev)
+{
+	struct excl_counters c;
+	unsigned int i;
+
+	if (excl_stock())
+		return true;
+	for (i = 0; i < NR; i++) {
+		excl_counters_read(ev->vcpus[i], &c);
+		if (!c.attaches) {
+			excl_counters_print("never attached", &c);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The context goes first, while the guest runs; the guest runs on. */
+static bool close_while_running(void)
+{
+	struct excl_counters c;
+	struct excl_vm ev;
+	bool ok;
+
+	create(&ev);
+	excl_vm_start(&ev);
+	ok = runs(&ev) && attached(&ev);
+	if (ev.ctx >= 0)
+		close(ev.ctx);
+	ev.ctx = -1;
+	ok = runs(&ev) && ok;
+	excl_counters_read(ev.vcpus[0], &c);
+	if (!excl_stock() && (c.attached || c.reason != KVM_EXCL_VCPU_UNBOUND)) {
+		excl_counters_print("after the close", &c);
+		/* The reason goes when the vCPU has no part in it any more. */
+		ok = ok && !c.attached;
+	}
+	host->stop = 1;
+	ok = excl_vm_join(&ev, 20) && ok;
+	excl_vm_destroy(&ev);
+	return ok;
+}
+
+/* The VM goes first, then the context. */
+static bool close_after_vm(void)
+{
+	struct excl_vm ev;
+	bool ok;
+
+	create(&ev);
+	excl_vm_start(&ev);
+	ok = runs(&ev) && attached(&ev);
+	host->stop = 1;
+	ok = excl_vm_join(&ev, 20) && ok;
+	excl_vm_destroy(&ev);
+	return ok;
+}
+
+/* The context goes first, the guest is stopped. */
+static bool close_before_vm(void)
+{
+	struct excl_vm ev;
+	bool ok;
+
+	create(&ev);
+	excl_vm_start(&ev);
+	ok = runs(&ev) && attached(&ev);
+	host->stop = 1;
+	ok = excl_vm_join(&ev, 20) && ok;
+	if (ev.ctx >= 0)
+		close(ev.ctx);
+	ev.ctx = -1;
+	excl_vm_destroy(&ev);
+	return ok;
+}
+
+/* Unbound and bound again while it runs. */
+static bool unbind_bind(void)
+{
+	struct excl_vm ev;
+	bool ok;
+	int i;
+
+	if (excl_stock())
+		return true;
+	create(&ev);
+	excl_vm_start(&ev);
+	ok = runs(&ev) && attached(&ev);
+	for (i = 0; ok && i < 5; i++) {
+		ok = !excl_unbind(ev.ctx) && runs(&ev) &&
+		     !excl_bind(ev.ctx, ev.vm->fd) && runs(&ev);
+	}
+	host->stop = 1;
+	ok = excl_vm_join(&ev, 20) && ok;
+	excl_vm_destroy(&ev);
+	return ok;
+}
+
+static bool claim_alone(void)
+{
+	int fd;
+
+	if (excl_stock())
+		return true;
+	fd = excl_open();
+	if (fd < 0 || excl_claim_first(fd, NR))
+		return false;
+	return !close(fd);
+}
+
+static bool kill_vmm(void)
+{
+	int status = 0, fds[2], i;
+	char ready = 0;
+	pid_t pid;
+
+	TEST_ASSERT(!pipe(fds), "pipe");
+	pid = fork();
+	if (!pid) {
+		struct excl_vm ev;
+
+		create(&ev);
+		excl_vm_start(&ev);
+		ready = runs(&ev) && attached(&ev) ? 'y' : 'n';
+		TEST_ASSERT(write(fds[1], &ready, 1) == 1, "write");
+		for (;;)
+			pause();
+	}
+	close(fds[1]);
+	TEST_ASSERT(read(fds[0], &ready, 1) >= 0, "read");
+	close(fds[0]);
+	kill(pid, SIGKILL);
+	for (i = 0; i < 2000 && !waitpid(pid, &status, WNOHANG); i++)
+		usleep(10000);
+	return ready == 'y' && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+/* Whoever takes the CPUs next finds them free, however late the last close is. */
+static bool free_again(void)
+{
+	int i, fd, r = -1;
+
+	if (excl_stock())
+		return true;
+	for (i = 0; r && i < 500; i++) {
+		fd = excl_open();
+		r = excl_claim_first(fd, NR);
+		close(fd);
+		if (r)
+			usleep(10000);
+	}
+	return !r;
+}
+
+static const struct {
+	const char *name;
+	bool (*run)(void);
+} ways[] = {
+	{ "claim and close", claim_alone },
+	{ "VM closed, then context", close_after_vm },
+	{ "context closed, then VM", close_before_vm },
+	{ "context closed while the guest runs", close_while_running },
+	{ "unbind and bind while the guest runs", unbind_bind },
+	{ "VMM killed with SIGKILL", kill_vmm },
+};
+
+int main(int argc, char **argv)
+{
+	struct excl_snapshot before, after;
+	uint64_t rounds, j;
+	unsigned int i;
+	bool ok;
+	int diff, fd, r;
+
+	ksft_print_header();
+	excl_require(NR);
+	rounds = excl_arg(argc, argv, 1, 3);
+	ksft_set_plan(2 * ARRAY_SIZE(ways) + 1);
+
+	excl_snapshot_take(&before);
+	ksft_print_msg("a snapshot has %zu lines\n", before.nr);
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		for (ok = true, j = 0; ok && j < rounds; j++)
+			ok = ways[i].run() && free_again();
+		ksft_test_result(ok, "%s\n", ways[i].name);
+
+		/* Effective affinities and workers settle when they are used. */
+		for (j = 0; j < 20; j++) {
+			usleep(100000);
+			excl_snapshot_take(&after);
+			diff = excl_snapshot_diff(&before, &after);
+			excl_snapshot_free(&after);
+			if (!diff)
+				break;
+		}
+		ksft_test_result(!diff, "%s: the host is as before\n", ways[i].name);
+	}
+
+	if (excl_stock()) {
+		ksft_test_result_skip("rmmod while busy - no module\n");
+	} else {
+		fd = excl_open();
+		r = syscall(SYS_delete_module, "kvm_exclusive", O_NONBLOCK);
+		ksft_print_msg("rmmod while busy: %d, %s\n", r, strerror(errno));
+		ksft_test_result(fd >= 0 && r && (errno == EWOULDBLOCK || errno == EBUSY),
+				 "rmmod while busy is refused\n");
+		close(fd);
+	}
+	ksft_finished();
+}

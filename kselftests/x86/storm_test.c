@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that no interrupt is lost or duplicated while a vCPU attaches and
+ * detaches all the time.
+ *
+ * vCPU 0 leaves to user space by port I/O in a loop and is shot at with signals
+ * by the host.  Meanwhile its one-shot timer is armed again by its own handler,
+ * vCPU 1 sends it IPIs and the host fires an irqfd; each source waits for its
+ * interrupt to be counted before the next, so a lost one stops that source and
+ * a duplicated one shows in the count.
+ *
+ *   storm_test [USERSPACE_EXITS]
+ */
+#include <sys/eventfd.h>
+
+#include "excl.h"
+#include "guest.h"
+
+#define TIMER_VECTOR	0x51
+#define IPI_VECTOR	0x71
+#define IRQFD_VECTOR	0x91
+#define PORT		0x80
+#define TIMER_TICKS	50000	/* 50 us */
+#define GSI		24
+
+static struct {
+	uint64_t iterations;
+	uint64_t ready, stop, quiet, outs;
+	uint64_t armed, timer;
+	uint64_t ipi_sent, ipi;
+	uint64_t irqfd_sent, irqfd;
+	uint64_t lost;
+	uint64_t done;
+} g;
+
+static volatile typeof(g) *const v = &g;
+
+static void arm(void)
+{
+	v->armed++;
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), TIMER_TICKS);
+}
+
+static void on_timer(struct ex_regs *regs)
+{
+	v->timer++;
+	if (!v->stop)
+		arm();
+	guest_eoi();
+}
+
+static void on_ipi(struct ex_regs *regs)
+{
+	v->ipi++;
+	guest_eoi();
+}
+
+static void on_irqfd(struct ex_regs *regs)
+{
+	v->irqfd++;
+	guest_eoi();
+}
+
+static void guest_code(uint64_t index)
+{
+	guest_apic_init();
+	if (index == 1) {
+		while (!v->ready)
+			cpu_relax();
+		while (!v->stop) {
+			v->ipi_sent++;
+			guest_send_icr(0, IPI_VECTOR);
+			if (!guest_wait(v->ipi == v->ipi_sent)) {
+				v->lost++;
+				break;
+			}
+		}
+		v->quiet++;
+		GUEST_DONE();
+	}
+
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	guest_sti();
+	v->ready = 1;
+	arm();
+	while (v->outs < v->iterations) {
+		guest_outb(PORT, v->outs);
+		v->outs++;
+	}
+	guest_cli();
+	v->stop = 1;
+	guest_sti();
+	/* vCPU 1 and the host's thread have stopped, and nothing is under way. */
+	if (!guest_wait(v->quiet == 2 && v->timer == v->armed))
+		v->lost++;
+	guest_spin_us(10000);
+	v->done = 1;
+	GUEST_DONE();
+}
+
+static volatile uint64_t outs_seen, signals_seen;
+
+static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	if (vcpu->run->exit_reason != KVM_EXIT_IO || vcpu->run->io.port != PORT)
+		return false;
+	outs_seen++;
+	return true;
+}
+
+static bool on_signal(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	if (!vcpu->id)
+		signals_seen++;
+	return true;
+}
+
+static volatile typeof(g) *host;
+static int eventfd_fd;
+
+static void *fire_irqfd(void *arg)
+{
+	struct excl_vm *ev = arg;
+	uint64_t one = 1, end;
+
+	while (!host->ready && !excl_vm_failed(ev))
+		usleep(100);
+	while (!host->stop && !excl_vm_failed(ev)) {
+		host->irqfd_sent++;
+		TEST_ASSERT(write(eventfd_fd, &one, sizeof(one)) == sizeof(one), "write");
+		end = excl_now_ns() + 20000000000ULL;
+		while (host->irqfd != host->irqfd_sent && excl_now_ns() < end)
+			usleep(10);
+		if (host->irqfd != host->irqfd_sent) {
+			host->lost++;
+			break;
+		}
+	}
+	__atomic_add_fetch(&host->quiet, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_vm ev = { .on_exit = on_io, .on_signal = on_signal };
+	struct excl_counters c0, c1;
+	struct kvm_irq_routing *routing;
+	struct kvm_irqfd irqfd = { .gsi = GSI };
+	uint64_t signals = 0;
+	pthread_t thread;
+	bool ok;
+
+	ksft_print_header();
+	excl_require(2);
+	ksft_set_plan(6);
+
+	excl_vm_create(&ev, 2, guest_code);
+	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
+	vm_install_exception_handler(ev.vm, IRQFD_VECTOR, on_irqfd);
+	routing = excl_routing_create();
+	excl_routing_add_msi(routing, GSI, 0, IRQFD_VECTOR);
+	kvm_gsi_routing_write(ev.vm, routing);
+	eventfd_fd = eventfd(0, EFD_CLOEXEC);
+	irqfd.fd = eventfd_fd;
+	vm_ioctl(ev.vm, KVM_IRQFD, &irqfd);
+
+	host = excl_shared(&ev, g);
+	host->iterations = excl_arg(argc, argv, 1, 2000);
+	excl_counters_read(ev.vcpus[0], &c0);
+	excl_vm_start(&ev);
+	TEST_ASSERT(!pthread_create(&thread, NULL, fire_irqfd, &ev), "pthread_create");
+
+	while (!host->done && !excl_vm_failed(&ev) && signals < 200000) {
+		if (!host->stop) {
+			excl_vm_signal(&ev, 0);
+			signals++;
+		}
+		usleep(300);
+	}
+	pthread_join(thread, NULL);
+	ok = excl_vm_join(&ev, 60);
+	excl_counters_read(ev.vcpus[0], &c1);
+	excl_counters_delta("vCPU 0", &c0, &c1);
+	ksft_print_msg("outs %lu of %lu, signals %lu sent and %lu seen\n", outs_seen,
+		       host->iterations, signals, signals_seen);
+	ksft_print_msg("timer %lu of %lu, IPI %lu of %lu, irqfd %lu of %lu, lost %lu\n",
+		       host->timer, host->armed, host->ipi, host->ipi_sent,
+		       host->irqfd, host->irqfd_sent, host->lost);
+	ksft_test_result(ok && !host->lost, "the run comes to its end\n");
+	ksft_test_result(outs_seen == host->iterations, "every port write is seen once\n");
+	ksft_test_result(host->timer && host->timer == host->armed,
+			 "timer: armed equals fired\n");
+	ksft_test_result(host->ipi && host->ipi == host->ipi_sent,
+			 "IPI: sent equals received\n");
+	ksft_test_result(host->irqfd && host->irqfd == host->irqfd_sent,
+			 "irqfd: sent equals received\n");
+	if (excl_stock())
+		ksft_test_result_skip("attached again after each exit - not exclusive\n");
+	else
+		ksft_test_result(c1.attaches - c0.attaches >= host->iterations / 2,
+				 "attached again after exits\n");
+	excl_vm_destroy(&ev);
+	ksft_finished();
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that the APIC timer of an exclusive vCPU is the physical one.
+ *
+ * One-shot: the handler arms the next expiry, so a lost one ends the run and a
+ * duplicated one comes while nothing is armed.  Between before the first and
+ * after the last the vCPU's exit count, read by the host while the guest spins,
+ * grows by no more than the kicks of its CPU do.
+ *
+ * Periodic: a period without an expiry is a loss, unless the vCPU did not run
+ * at all for that time: its main loop watches the TSC for such stalls (of the
+ * emulator, or of the host in a kick), in which expiries merge in the IRR as on
+ * hardware.  More expiries than periods are duplicates.
+ *
+ *   timer_test [EXPIRIES [PERIOD_US]]
+ */
+#include "excl.h"
+#include "guest.h"
+
+#define TIMER_VECTOR	0x51
+#define WARM_UP		20
+
+enum phase { ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE };
+
+static struct {
+	uint64_t count, period_us;	/* by the host, before the start */
+	uint64_t go;			/* by the host: the phase it has seen */
+	uint64_t phase;
+	uint64_t target, fired, unarmed, running;
+	bool armed, periodic;
+	uint64_t last, spin, stalled, max_stall, max_late;
+	uint64_t missed, excused;
+	uint64_t start, end, period_tsc;
+} g;
+
+static uint32_t ticks(void)
+{
+	return g.period_us * 1000;
+}
+
+static void on_timer(struct ex_regs *regs)
+{
+	volatile typeof(g) *v = &g;
+	uint64_t now = rdtsc(), gap, missed, stall;
+
+	if (!v->armed || (!v->periodic && rdmsr(APIC_BASE_MSR + (APIC_TMCCT >> 4))))
+		v->unarmed++;
+	v->fired++;
+
+	if (!v->periodic) {
+		v->armed = v->fired < v->target;
+		if (v->armed)
+			wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
+	} else {
+		/* The main loop did not run since v->spin: was that too long? */
+		stall = v->stalled + (now - v->spin);
+		gap = now - v->last;
+		missed = (gap + v->period_tsc / 2) / v->period_tsc;
+		missed = missed ? missed - 1 : 0;
+		if (missed) {
+			v->missed += missed;
+			if (stall >= v->period_tsc / 4)
+				v->excused += missed;
+		}
+		v->last = now;
+		v->stalled = 0;
+	}
+	v->end = now;
+	guest_eoi();
+	v->spin = rdtsc();
+}
+
+/* Spin until the host has seen @phase, or until @n expiries have come. */
+static void spin(uint64_t phase, uint64_t n)
+{
+	volatile typeof(g) *v = &g;
+	uint64_t now, gap;
+
+	while (phase ? v->go < phase : v->fired < n) {
+		guest_cli();
+		now = rdtsc();
+		gap = now - v->spin;
+		v->spin = now;
+		if (gap > v->max_stall)
+			v->max_stall = gap;
+		if (gap > v->period_tsc / 8)
+			v->stalled += gap;
+		guest_sti();
+	}
+}
+
+static void one_shot(uint64_t n)
+{
+	g.fired = 0;
+	g.unarmed = 0;
+	g.target = n;
+	g.armed = true;
+	g.start = rdtsc();
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
+	spin(0, n);
+	/* One too many would come now. */
+	guest_spin_us(10 * g.period_us);
+}
+
+static void guest_code(uint64_t index)
+{
+	volatile typeof(g) *v = &g;
+
+	guest_apic_init();
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	g.period_tsc = g.period_us * guest_tsc_khz / 1000;
+	v->spin = rdtsc();
+	guest_sti();
+
+	/* Everything that faults once has faulted then. */
+	one_shot(WARM_UP);
+	v->phase = ONESHOT_READY;
+	spin(ONESHOT_READY, 0);
+	one_shot(v->count);
+	v->phase = ONESHOT_DONE;
+	spin(ONESHOT_DONE, 0);
+
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	v->periodic = true;
+	v->armed = true;
+	v->phase = PERIODIC_READY;
+	spin(PERIODIC_READY, 0);
+	v->fired = 0;
+	v->unarmed = 0;
+	v->max_stall = 0;
+	v->stalled = 0;
+	v->spin = v->start = v->last = rdtsc();
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
+	spin(0, v->count);
+	guest_cli();
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), 0);
+	v->armed = false;
+	v->running = v->fired;
+	guest_sti();
+	/* One may have been pending when it was stopped, no more. */
+	guest_spin_us(20 * g.period_us);
+	v->phase = PERIODIC_DONE;
+	spin(PERIODIC_DONE, 0);
+	GUEST_DONE();
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_counters c0, c1, c2, c3;
+	uint64_t count, us, exits, periods;
+	volatile typeof(g) *v;
+	struct excl_vm ev = {};
+	bool ok, direct;
+
+	ksft_print_header();
+	excl_require(1);
+	count = excl_arg(argc, argv, 1, 10000);
+	us = excl_arg(argc, argv, 2, 500);
+	ksft_set_plan(6);
+
+	excl_vm_create(&ev, 1, guest_code);
+	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
+	v = excl_shared(&ev, g);
+	v->count = count;
+	v->period_us = us;
+	excl_vm_start(&ev);
+
+	ok = excl_wait(&ev, v->phase == ONESHOT_READY, 20);
+	excl_counters_read(ev.vcpus[0], &c0);
+	v->go = ONESHOT_READY;
+	ok = ok && excl_wait(&ev, v->phase == ONESHOT_DONE, 20 + 20 * count * us / 1000000);
+	excl_counters_read(ev.vcpus[0], &c1);
+	excl_counters_delta("one-shot", &c0, &c1);
+	ksft_print_msg("one-shot: %lu of %lu, %lu unarmed\n", v->fired, count, v->unarmed);
+	ksft_test_result(ok && v->fired == count, "one-shot: none lost\n");
+	ksft_test_result(ok && !v->unarmed && v->fired <= count,
+			 "one-shot: none duplicated\n");
+
+	direct = c1.attached && c1.timer_mode == KVM_EXCL_VCPU_TIMER_DIRECT;
+	exits = c1.exits - c0.exits;
+	ksft_print_msg("exits %lu, kicks %lu\n", exits, excl_kicks(&c1) - excl_kicks(&c0));
+	if (excl_stock())
+		ksft_test_result_skip("one-shot: no exit - not exclusive\n");
+	else if (c1.attached && !direct)
+		ksft_test_result_skip("one-shot: no exit - timer mode is %lu here\n",
+				      c1.timer_mode);
+	else
+		ksft_test_result(ok && direct && exits <= excl_kicks(&c1) - excl_kicks(&c0),
+				 "one-shot: no exit but kicks\n");
+
+	v->go = ONESHOT_DONE;
+	ok = ok && excl_wait(&ev, v->phase == PERIODIC_READY, 20);
+	excl_counters_read(ev.vcpus[0], &c2);
+	v->go = PERIODIC_READY;
+	ok = ok && excl_wait(&ev, v->phase == PERIODIC_DONE, 20 + 20 * count * us / 1000000);
+	excl_counters_read(ev.vcpus[0], &c3);
+	excl_counters_delta("periodic", &c2, &c3);
+	periods = v->period_tsc ? (v->end - v->start) / v->period_tsc : 0;
+	ksft_print_msg("periodic: %lu in %lu periods; missed %lu, of them %lu in a stall; longest stall %lu of a period of %lu TSC cycles\n",
+		       v->fired, periods, v->missed, v->excused, v->max_stall,
+		       v->period_tsc);
+	/*
+	 * An emulator's timer thread may be late while the vCPU runs on: one in
+	 * fifty gaps may be without a stall that the guest could see.
+	 */
+	ksft_test_result(ok && v->fired >= count &&
+			 v->missed - v->excused <= periods / 50,
+			 "periodic: none lost beyond stalls\n");
+	/* The TSC's frequency is known to less than one in 200. */
+	ksft_test_result(ok && v->running <= periods + periods / 200 + 2 &&
+			 v->fired <= v->running + 1,
+			 "periodic: none duplicated\n");
+	exits = c3.exits - c2.exits;
+	if (excl_stock() || !direct)
+		ksft_test_result_skip("periodic: no exit - timer is not direct\n");
+	else
+		ksft_test_result(ok && exits <= excl_kicks(&c3) - excl_kicks(&c2),
+				 "periodic: no exit but kicks\n");
+	v->go = PERIODIC_DONE;
+	if (!excl_vm_join(&ev, 10))
+		ksft_print_msg("the guest did not end\n");
+	excl_vm_destroy(&ev);
+	ksft_finished();
+}

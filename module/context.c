@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A context's life: opened, given CPUs, looked up by others, closed
+ */
+#include <linux/cpumask.h>
+#include <linux/err.h>
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "context.h"
+
+static DEFINE_SPINLOCK(contexts_lock);
+/* In the order of the ids. */
+static LIST_HEAD(contexts);
+static u64 last_id;
+static unsigned long last_binding;
+
+struct kvm_excl_context *kvm_excl_context_open(void)
+{
+	struct kvm_excl_context *ctx;
+
+	ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	if (!ctx)
+		return ERR_PTR(-ENOMEM);
+	if (!zalloc_cpumask_var(&ctx->mask, GFP_KERNEL_ACCOUNT)) {
+		kfree(ctx);
+		return ERR_PTR(-ENOMEM);
+	}
+
+	kref_init(&ctx->ref);
+	mutex_init(&ctx->lock);
+	init_waitqueue_head(&ctx->wait);
+	ctx->owner = get_pid(task_tgid(current));
+	get_task_comm(ctx->comm, current->group_leader);
+
+	spin_lock(&contexts_lock);
+	ctx->id = ++last_id;
+	list_add_tail(&ctx->node, &contexts);
+	spin_unlock(&contexts_lock);
+	return ctx;
+}
+
+static void context_free(struct kref *ref)
+{
+	struct kvm_excl_context *ctx = container_of(ref, struct kvm_excl_context, ref);
+
+	WARN_ON_ONCE(ctx->vm || ctx->armed);
+	put_pid(ctx->owner);
+	free_cpumask_var(ctx->mask);
+	kfree(ctx->cpus);
+	kfree(ctx);
+}
+
+void kvm_excl_context_put(struct kvm_excl_context *ctx)
+{
+	kref_put(&ctx->ref, context_free);
+}
+
+/**
+ * kvm_excl_context_lock - lock a context in which nobody is unbinding
+ * @ctx: the context
+ *
+ * While a VM is unbound the lock is not held, yet nothing may happen to the
+ * context.
+ */
+void kvm_excl_context_lock(struct kvm_excl_context *ctx)
+{
+	mutex_lock(&ctx->lock);
+	while (ctx->unbinding) {
+		mutex_unlock(&ctx->lock);
+		wait_event(ctx->wait, !READ_ONCE(ctx->unbinding));
+		mutex_lock(&ctx->lock);
+	}
+}
+
+void kvm_excl_context_unlock(struct kvm_excl_context *ctx)
+{
+	mutex_unlock(&ctx->lock);
+}
+
+/**
+ * kvm_excl_context_arm - wait for a VM of this process
+ * @ctx: the context, locked
+ * @pid: the process
+ *
+ * Return: 0, or -EBUSY when another context waits for it.
+ */
+int kvm_excl_context_arm(struct kvm_excl_context *ctx, struct pid *pid)
+{
+	struct kvm_excl_context *other;
+	int ret = 0;
+
+	lockdep_assert_held(&ctx->lock);
+
+	spin_lock(&contexts_lock);
+	list_for_each_entry(other, &contexts, node) {
+		if (other->armed == pid) {
+			ret = -EBUSY;
+			break;
+		}
+	}
+	if (!ret)
+		ctx->armed = get_pid(pid);
+	spin_unlock(&contexts_lock);
+	return ret;
+}
+
+/**
+ * kvm_excl_context_disarm - wait for nothing any more
+ * @ctx: the context, locked
+ */
+void kvm_excl_context_disarm(struct kvm_excl_context *ctx)
+{
+	struct pid *pid = ctx->armed;
+
+	lockdep_assert_held(&ctx->lock);
+
+	spin_lock(&contexts_lock);
+	ctx->armed = NULL;
+	spin_unlock(&contexts_lock);
+	put_pid(pid);
+}
+
+/**
+ * kvm_excl_context_new_binding - number the next binding
+ * @ctx: the context, locked, without a VM
+ */
+void kvm_excl_context_new_binding(struct kvm_excl_context *ctx)
+{
+	lockdep_assert_held(&ctx->lock);
+
+	spin_lock(&contexts_lock);
+	ctx->binding = ++last_binding;
+	spin_unlock(&contexts_lock);
+}
+
+/**
+ * kvm_excl_context_find - look a context up by its id
+ * @id: the id
+ *
+ * Return: the context with a reference, or NULL when there is none.
+ */
+struct kvm_excl_context *kvm_excl_context_find(u64 id)
+{
+	struct kvm_excl_context *ctx = kvm_excl_context_find_from(id);
+
+	if (ctx && ctx->id != id) {
+		kvm_excl_context_put(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+/**
+ * kvm_excl_context_find_from - look up the first context from an id on
+ * @id: the lowest id to be found
+ *
+ * Return: the context with a reference, or NULL when there is none.
+ */
+struct kvm_excl_context *kvm_excl_context_find_from(u64 id)
+{
+	struct kvm_excl_context *ctx, *found = NULL;
+
+	spin_lock(&contexts_lock);
+	list_for_each_entry(ctx, &contexts, node) {
+		if (ctx->id >= id) {
+			kref_get(&ctx->ref);
+			found = ctx;
+			break;
+		}
+	}
+	spin_unlock(&contexts_lock);
+	return found;
+}
+
+/**
+ * kvm_excl_context_find_armed - look up the context that waits for a process
+ * @pid: the process
+ *
+ * Return: the context with a reference, or NULL when there is none.  Whether it
+ * still waits is to be checked with the context locked.
+ */
+struct kvm_excl_context *kvm_excl_context_find_armed(struct pid *pid)
+{
+	struct kvm_excl_context *ctx, *found = NULL;
+
+	spin_lock(&contexts_lock);
+	list_for_each_entry(ctx, &contexts, node) {
+		if (ctx->armed == pid) {
+			kref_get(&ctx->ref);
+			found = ctx;
+			break;
+		}
+	}
+	spin_unlock(&contexts_lock);
+	return found;
+}
+
+/**
+ * kvm_excl_context_find_binding - look up the context that made a binding
+ * @binding: the number of the binding
+ *
+ * Return: the context with a reference, or NULL when there is none.  Whether it
+ * still has this binding is to be checked with the context locked.
+ */
+struct kvm_excl_context *kvm_excl_context_find_binding(unsigned long binding)
+{
+	struct kvm_excl_context *ctx, *found = NULL;
+
+	spin_lock(&contexts_lock);
+	list_for_each_entry(ctx, &contexts, node) {
+		if (ctx->binding == binding) {
+			kref_get(&ctx->ref);
+			found = ctx;
+			break;
+		}
+	}
+	spin_unlock(&contexts_lock);
+	return found;
+}
+
+static int context_mask(const int *cpus, unsigned int count, struct cpumask *mask)
+{
+	unsigned int i;
+
+	cpumask_clear(mask);
+	for (i = 0; i < count; i++) {
+		if ((u32)cpus[i] >= nr_cpu_ids || cpumask_test_and_set_cpu(cpus[i], mask))
+			return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * kvm_excl_claim_cpus - KVM_EXCL_CLAIM_CPUS
+ * @ctx: the context
+ * @arg: struct kvm_excl_claim_cpus
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
+{
+	struct kvm_excl_claim_cpus *claim = arg;
+	int *cpus;
+	int ret;
+
+	if (claim->reserved || !claim->count || claim->count > nr_cpu_ids)
+		return -EINVAL;
+	cpus = memdup_array_user(u64_to_user_ptr(claim->cpus), claim->count, sizeof(*cpus));
+	if (IS_ERR(cpus))
+		return PTR_ERR(cpus);
+
+	kvm_excl_context_lock(ctx);
+	ret = -EBUSY;
+	if (ctx->count)
+		goto out;
+	ret = context_mask(cpus, claim->count, ctx->mask);
+	if (ret)
+		goto out;
+	ret = kvm_excl_claim(ctx->mask);
+	if (ret)
+		goto out;
+	ctx->count = claim->count;
+	ctx->cpus = cpus;
+	cpus = NULL;
+out:
+	kvm_excl_context_unlock(ctx);
+	kfree(cpus);
+	return ret;
+}
+
+/**
+ * kvm_excl_context_close - the file is closed: give everything back
+ * @ctx: the context
+ *
+ * Context: process; also that of one that is being killed.
+ */
+void kvm_excl_context_close(struct kvm_excl_context *ctx)
+{
+	spin_lock(&contexts_lock);
+	list_del(&ctx->node);
+	spin_unlock(&contexts_lock);
+
+	kvm_excl_context_lock(ctx);
+	kvm_excl_context_disarm(ctx);
+	kvm_excl_context_unlock(ctx);
+
+	kvm_excl_context_unbind(ctx);
+	if (ctx->count)
+		kvm_excl_release(ctx->mask);
+
+	kvm_excl_context_put(ctx);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * /dev/kvm-exclusive: give CPUs to a virtual machine
+ *
+ * An open file of the device is a context.  It owns CPUs and has at most one VM,
+ * whose n-th vCPU runs on the n-th CPU.  Closing the last reference to the file,
+ * for whatever reason, unbinds the VM and gives the CPUs back.  The file may be
+ * handed on; who holds it may use it, except where CAP_SYS_ADMIN is asked for.
+ *
+ * Every ioctl takes a pointer to a struct that starts with its own size and with
+ * flags.  All flags and reserved fields must be 0.  A struct that is larger than
+ * the kernel knows is accepted when the rest is 0, and its rest is left alone; a
+ * struct that is smaller than the first version of it is not accepted.
+ *
+ * open() fails with
+ *
+ *   EPERM	the caller lacks CAP_SYS_ADMIN
+ *   ENOMEM	no memory
+ *
+ * and any ioctl with
+ *
+ *   ENOTTY	this ioctl does not exist
+ *   E2BIG	the struct is larger than known and its rest is not 0, or it is
+ *		larger than a page
+ *   EINVAL	the struct is too small, or a flag or a reserved field is not 0
+ *   EFAULT	a pointer is wrong
+ *   ENOMEM	no memory
+ *
+ * What else an ioctl can fail with stands here, for all of them:
+ *
+ *   CLAIM_CPUS
+ *   EINVAL	no CPU, more than the host can have, one twice, or one offline
+ *   EBUSY	this context has CPUs already, another owns one of these, or
+ *		something that runs on one cannot leave it
+ *   EPERM	CPU 0 is among them, or no CPU would be left for the host
+ *   EOPNOTSUPP	this host is not capable; GET_INFO tells why
+ *
+ *   ARM_VM
+ *   ENXIO	this context has no CPUs
+ *   EBUSY	this context is armed or has a VM, or another context is armed for
+ *		the calling process
+ *
+ *   BIND_VM
+ *   EBADF	@vm_fd is not an open file
+ *   EINVAL	@vm_fd is not a KVM VM
+ *   ENXIO	this context has no CPUs
+ *   EBUSY	this context is armed or has a VM, or the VM has a context
+ *   EOPNOTSUPP	the VM cannot have CPUs of its own: it is protected from the host
+ *
+ *   UNBIND_VM
+ *   ENXIO	this context neither has a VM nor is armed
+ *
+ *   GET_CONTEXT
+ *   EPERM	the caller lacks CAP_SYS_ADMIN
+ *   ENOENT	no context has this id or a higher one
+ *
+ *   GET_VCPU_STATUS
+ *   EPERM	it is about another context and the caller lacks CAP_SYS_ADMIN
+ *   ENOENT	there is no such context, or its VM has no such vCPU
+ *   ENXIO	the context has no VM
+ */
+#ifndef _UAPI_LINUX_KVM_EXCLUSIVE_H
+#define _UAPI_LINUX_KVM_EXCLUSIVE_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define KVM_EXCL_DEVICE		"/dev/kvm-exclusive"
+
+/* Changes only when something that worked no longer does. */
+#define KVM_EXCL_UAPI_VERSION	1
+
+#define KVM_EXCL_IOC_TYPE	0xE9
+
+/* The structs grow, so the numbers hold no sizes. */
+#define KVM_EXCL_GET_INFO		_IO(KVM_EXCL_IOC_TYPE, 0x00)
+#define KVM_EXCL_CLAIM_CPUS		_IO(KVM_EXCL_IOC_TYPE, 0x01)
+#define KVM_EXCL_ARM_VM			_IO(KVM_EXCL_IOC_TYPE, 0x02)
+#define KVM_EXCL_BIND_VM		_IO(KVM_EXCL_IOC_TYPE, 0x03)
+#define KVM_EXCL_UNBIND_VM		_IO(KVM_EXCL_IOC_TYPE, 0x04)
+#define KVM_EXCL_GET_STATUS		_IO(KVM_EXCL_IOC_TYPE, 0x05)
+#define KVM_EXCL_GET_CONTEXT		_IO(KVM_EXCL_IOC_TYPE, 0x06)
+#define KVM_EXCL_GET_VCPU_STATUS	_IO(KVM_EXCL_IOC_TYPE, 0x07)
+
+#define KVM_EXCL_WHY_LEN	128
+#define KVM_EXCL_COMM_LEN	16
+
+/**
+ * struct kvm_excl_get_info - ioctl(KVM_EXCL_GET_INFO): what this host can do
+ * @size: sizeof(struct kvm_excl_get_info)
+ * @flags: must be 0
+ * @version: out, KVM_EXCL_UAPI_VERSION
+ * @supported: out, 1 when VMs can have CPUs of their own here, else 0
+ * @timer_hz: out, frequency of the physical APIC timer, undivided; 0 when it is
+ *	      not known, and then guest timers are emulated
+ * @nr_cpus: out, how many CPUs CLAIM_CPUS accepts at most
+ * @reserved: must be 0
+ * @why: out, when @supported is 0 the reason as text, else empty
+ */
+struct kvm_excl_get_info {
+	__u32 size;
+	__u32 flags;
+	__u32 version;
+	__u32 supported;
+	__aligned_u64 timer_hz;
+	__u32 nr_cpus;
+	__u32 reserved;
+	char why[KVM_EXCL_WHY_LEN];
+};
+
+/**
+ * struct kvm_excl_claim_cpus - ioctl(KVM_EXCL_CLAIM_CPUS): take CPUs
+ * @size: sizeof(struct kvm_excl_claim_cpus)
+ * @flags: must be 0
+ * @count: how many CPUs
+ * @reserved: must be 0
+ * @cpus: pointer to @count __u32 CPU numbers; vCPU n will run on the n-th
+ *
+ * A context claims once.  All of the CPUs are taken, or none.
+ */
+struct kvm_excl_claim_cpus {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__u32 reserved;
+	__aligned_u64 cpus;
+};
+
+/**
+ * struct kvm_excl_arm_vm - ioctl(KVM_EXCL_ARM_VM): bind the next VM
+ * @size: sizeof(struct kvm_excl_arm_vm)
+ * @flags: must be 0
+ *
+ * Binds the next VM that the calling process creates, also after exec().  A
+ * child of it is another process.  The VM is created in any case; when it could
+ * not be bound, GET_STATUS says KVM_EXCL_STATE_FAILED and why.
+ */
+struct kvm_excl_arm_vm {
+	__u32 size;
+	__u32 flags;
+};
+
+/**
+ * struct kvm_excl_bind_vm - ioctl(KVM_EXCL_BIND_VM): bind a VM that exists
+ * @size: sizeof(struct kvm_excl_bind_vm)
+ * @flags: must be 0
+ * @vm_fd: file descriptor of the VM, as from KVM_CREATE_VM
+ * @reserved: must be 0
+ *
+ * The context does not keep the VM alive, and the file descriptor may be closed.
+ */
+struct kvm_excl_bind_vm {
+	__u32 size;
+	__u32 flags;
+	__s32 vm_fd;
+	__u32 reserved;
+};
+
+/**
+ * struct kvm_excl_unbind_vm - ioctl(KVM_EXCL_UNBIND_VM): let go of the VM
+ * @size: sizeof(struct kvm_excl_unbind_vm)
+ * @flags: must be 0
+ *
+ * The VM keeps running as any other; the context keeps its CPUs.  A context that
+ * is armed is disarmed.
+ */
+struct kvm_excl_unbind_vm {
+	__u32 size;
+	__u32 flags;
+};
+
+/**
+ * enum kvm_excl_state - what a context is doing
+ * @KVM_EXCL_STATE_IDLE: it has no CPUs
+ * @KVM_EXCL_STATE_CLAIMED: it has CPUs and no VM
+ * @KVM_EXCL_STATE_ARMED: it waits for a process to create a VM
+ * @KVM_EXCL_STATE_BOUND: it has CPUs and a VM
+ * @KVM_EXCL_STATE_FAILED: it was armed, but the VM could not be bound
+ */
+enum kvm_excl_state {
+	KVM_EXCL_STATE_IDLE = 0,
+	KVM_EXCL_STATE_CLAIMED = 1,
+	KVM_EXCL_STATE_ARMED = 2,
+	KVM_EXCL_STATE_BOUND = 3,
+	KVM_EXCL_STATE_FAILED = 4,
+};
+
+/**
+ * struct kvm_excl_get_context - ioctl(KVM_EXCL_GET_STATUS, KVM_EXCL_GET_CONTEXT)
+ * @size: sizeof(struct kvm_excl_get_context)
+ * @flags: must be 0
+ * @id: out, the context's id, never 0 and never used again; for GET_CONTEXT also
+ *	in: the lowest id to be looked for, so @id + 1 leads to the next one
+ * @state: out, enum kvm_excl_state
+ * @error: out, with KVM_EXCL_STATE_FAILED the errno of the bind, else 0
+ * @pid: out, the process that opened the context; 0 when it is gone or cannot be
+ *	 seen from here
+ * @vm_pid: out, the process that created the VM, or that the context is armed
+ *	    for; 0 as with @pid and when there is none
+ * @comm: out, name of @pid
+ * @count: in, how many CPUs @cpus has room for; out, how many the context has,
+ *	   of which no more than there was room for were written
+ * @reserved: must be 0
+ * @cpus: pointer to __u32 CPU numbers, in the order of the vCPUs
+ *
+ * GET_STATUS is about the caller's own context and ignores @id.
+ */
+struct kvm_excl_get_context {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 id;
+	__u32 state;
+	__u32 error;
+	__s32 pid;
+	__s32 vm_pid;
+	char comm[KVM_EXCL_COMM_LEN];
+	__u32 count;
+	__u32 reserved;
+	__aligned_u64 cpus;
+};
+
+/**
+ * enum kvm_excl_vcpu_reason - why a vCPU runs detached, as an ordinary one does
+ * @KVM_EXCL_VCPU_NOT_DETACHED: it does not
+ * @KVM_EXCL_VCPU_UNBOUND: it has no CPU, or that is being taken away
+ * @KVM_EXCL_VCPU_OTHER_CPU: its thread is not on its CPU
+ * @KVM_EXCL_VCPU_XAPIC: the guest uses the xAPIC, or no APIC
+ * @KVM_EXCL_VCPU_APIC_OFF: the guest has its APIC software-disabled
+ * @KVM_EXCL_VCPU_NESTED: a nested guest runs
+ * @KVM_EXCL_VCPU_SMM: it is in system management mode
+ * @KVM_EXCL_VCPU_SYNIC: the guest uses Hyper-V synthetic interrupts
+ * @KVM_EXCL_VCPU_PV_EOI: a paravirtual EOI is outstanding
+ * @KVM_EXCL_VCPU_LOW_VECTOR: an interrupt with a vector of 16 to 31 is pending
+ * @KVM_EXCL_VCPU_PUT_BACK: in-service vectors could not be put back
+ * @KVM_EXCL_VCPU_IMMEDIATE_EXIT: the entry was to exit at once
+ */
+enum kvm_excl_vcpu_reason {
+	KVM_EXCL_VCPU_NOT_DETACHED = 0,
+	KVM_EXCL_VCPU_UNBOUND = 1,
+	KVM_EXCL_VCPU_OTHER_CPU = 2,
+	KVM_EXCL_VCPU_XAPIC = 3,
+	KVM_EXCL_VCPU_APIC_OFF = 4,
+	KVM_EXCL_VCPU_NESTED = 5,
+	KVM_EXCL_VCPU_SMM = 6,
+	KVM_EXCL_VCPU_SYNIC = 7,
+	KVM_EXCL_VCPU_PV_EOI = 8,
+	KVM_EXCL_VCPU_LOW_VECTOR = 9,
+	KVM_EXCL_VCPU_PUT_BACK = 10,
+	KVM_EXCL_VCPU_IMMEDIATE_EXIT = 11,
+};
+
+/**
+ * enum kvm_excl_vcpu_timer - how a vCPU's APIC timer is served
+ * @KVM_EXCL_VCPU_TIMER_EMULATED: by KVM; arming and firing exit
+ * @KVM_EXCL_VCPU_TIMER_ASSISTED: KVM programs the physical timer; arming exits
+ * @KVM_EXCL_VCPU_TIMER_DIRECT: the guest programs the physical timer
+ */
+enum kvm_excl_vcpu_timer {
+	KVM_EXCL_VCPU_TIMER_EMULATED = 0,
+	KVM_EXCL_VCPU_TIMER_ASSISTED = 1,
+	KVM_EXCL_VCPU_TIMER_DIRECT = 2,
+};
+
+/**
+ * struct kvm_excl_get_vcpu_status - ioctl(KVM_EXCL_GET_VCPU_STATUS): one vCPU
+ * @size: sizeof(struct kvm_excl_get_vcpu_status)
+ * @flags: must be 0
+ * @id: the context; 0 for the caller's own
+ * @index: which vCPU, from 0 in the order in which they were created
+ * @cpu: out, its CPU, -1 when it has none (yet)
+ * @attached: out, 1 when it runs attached now, else 0
+ * @reason: out, enum kvm_excl_vcpu_reason of its last entry
+ * @timer: out, enum kvm_excl_vcpu_timer of its last entry
+ * @reserved: must be 0
+ * @exits: out, VM exits
+ * @attaches: out, how often it was attached
+ * @detaches: out, how often it was detached
+ * @attached_ns: out, time attached in ns
+ * @recorded: out, guest interrupts that arrived while the CPU was in the host
+ * @raised: out, interrupts raised for the guest at an entry
+ * @ipi_direct: out, interrupts sent to it by KVM as physical IPIs
+ * @ipi_software: out, interrupts sent to it by KVM through the software APIC
+ * @storms: out, how often its interrupt sources were shut up to spare the host
+ * @kick_reschedule: out, kicks of its CPU to reschedule
+ * @kick_call_function: out, kicks to call a function
+ * @kick_irq_work: out, kicks for irq_work
+ * @kick_timer: out, kicks for the host's timers
+ * @kick_other: out, other kicks
+ */
+struct kvm_excl_get_vcpu_status {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 id;
+	__u32 index;
+	__s32 cpu;
+	__u32 attached;
+	__u32 reason;
+	__u32 timer;
+	__u32 reserved;
+	__aligned_u64 exits;
+	__aligned_u64 attaches;
+	__aligned_u64 detaches;
+	__aligned_u64 attached_ns;
+	__aligned_u64 recorded;
+	__aligned_u64 raised;
+	__aligned_u64 ipi_direct;
+	__aligned_u64 ipi_software;
+	__aligned_u64 storms;
+	__aligned_u64 kick_reschedule;
+	__aligned_u64 kick_call_function;
+	__aligned_u64 kick_irq_work;
+	__aligned_u64 kick_timer;
+	__aligned_u64 kick_other;
+};
+
+/*
+ * poll() on a context: EPOLLHUP when the VM that was bound is gone, until another
+ * one is bound or armed for.
+ */
+
+#endif /* _UAPI_LINUX_KVM_EXCLUSIVE_H */

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What is shown: the host, the contexts, the vCPUs
+ */
+#include <linux/build_bug.h>
+#include <linux/capability.h>
+#include <linux/cpumask.h>
+#include <linux/limits.h>
+#include <linux/pid.h>
+#include <linux/rcupdate.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "context.h"
+
+/* The UAPI's values are the kernel's. */
+#define SAME_VALUE(uapi, kernel)	static_assert((int)(uapi) == (int)(kernel))
+
+SAME_VALUE(KVM_EXCL_VCPU_NOT_DETACHED, KVM_EXCL_REASON_NONE);
+SAME_VALUE(KVM_EXCL_VCPU_UNBOUND, KVM_EXCL_REASON_UNBOUND);
+SAME_VALUE(KVM_EXCL_VCPU_OTHER_CPU, KVM_EXCL_REASON_CPU);
+SAME_VALUE(KVM_EXCL_VCPU_XAPIC, KVM_EXCL_REASON_XAPIC);
+SAME_VALUE(KVM_EXCL_VCPU_APIC_OFF, KVM_EXCL_REASON_APIC_OFF);
+SAME_VALUE(KVM_EXCL_VCPU_NESTED, KVM_EXCL_REASON_NESTED);
+SAME_VALUE(KVM_EXCL_VCPU_SMM, KVM_EXCL_REASON_SMM);
+SAME_VALUE(KVM_EXCL_VCPU_SYNIC, KVM_EXCL_REASON_SYNIC);
+SAME_VALUE(KVM_EXCL_VCPU_PV_EOI, KVM_EXCL_REASON_PV_EOI);
+SAME_VALUE(KVM_EXCL_VCPU_LOW_VECTOR, KVM_EXCL_REASON_LOW_VECTOR);
+SAME_VALUE(KVM_EXCL_VCPU_PUT_BACK, KVM_EXCL_REASON_PUT_BACK);
+SAME_VALUE(KVM_EXCL_VCPU_IMMEDIATE_EXIT, KVM_EXCL_REASON_IMMEDIATE_EXIT);
+SAME_VALUE(KVM_EXCL_VCPU_IMMEDIATE_EXIT + 1, KVM_EXCL_NR_REASONS);
+
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_EMULATED, KVM_EXCL_TIMER_EMULATED);
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_ASSISTED, KVM_EXCL_TIMER_ASSISTED);
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_DIRECT, KVM_EXCL_TIMER_DIRECT);
+
+/**
+ * kvm_excl_get_info - KVM_EXCL_GET_INFO
+ * @ctx: the context
+ * @arg: struct kvm_excl_get_info
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_get_info(struct kvm_excl_context *ctx, void *arg)
+{
+	struct kvm_excl_get_info *info = arg;
+	const char *why = NULL;
+
+	if (info->reserved)
+		return -EINVAL;
+
+	info->version = KVM_EXCL_UAPI_VERSION;
+	info->supported = !kvm_excl_supported(&why);
+	info->timer_hz = kvm_excl_timer_hz();
+	info->nr_cpus = nr_cpu_ids;
+	strscpy_pad(info->why, info->supported ? "" : why ?: "unknown reason");
+	return 0;
+}
+
+/* As the caller sees it; 0 when it is gone, for then its number may be another's. */
+static pid_t show_pid(struct pid *pid)
+{
+	pid_t nr = 0;
+
+	rcu_read_lock();
+	if (pid && pid_task(pid, PIDTYPE_TGID))
+		nr = pid_vnr(pid);
+	rcu_read_unlock();
+	return nr;
+}
+
+static u32 context_state(struct kvm_excl_context *ctx)
+{
+	lockdep_assert_held(&ctx->lock);
+
+	if (ctx->vm)
+		return KVM_EXCL_STATE_BOUND;
+	if (ctx->armed)
+		return KVM_EXCL_STATE_ARMED;
+	if (ctx->error)
+		return KVM_EXCL_STATE_FAILED;
+	return ctx->count ? KVM_EXCL_STATE_CLAIMED : KVM_EXCL_STATE_IDLE;
+}
+
+static int show_context(struct kvm_excl_context *ctx, struct kvm_excl_get_context *get)
+{
+	u32 room = get->count;
+	struct task_struct *task;
+
+	BUILD_BUG_ON(sizeof(get->comm) != sizeof(ctx->comm));
+	memcpy(get->comm, ctx->comm, sizeof(get->comm));
+	rcu_read_lock();
+	task = pid_task(ctx->owner, PIDTYPE_TGID);
+	if (task)
+		get_task_comm(get->comm, task);
+	rcu_read_unlock();
+
+	kvm_excl_context_lock(ctx);
+	get->id = ctx->id;
+	get->state = context_state(ctx);
+	get->error = get->state == KVM_EXCL_STATE_FAILED ? ctx->error : 0;
+	get->pid = show_pid(ctx->owner);
+	get->vm_pid = show_pid(ctx->vm ? ctx->vm_owner : ctx->armed);
+	get->count = ctx->count;
+	kvm_excl_context_unlock(ctx);
+
+	/* Not locked, for this can take as long as the caller likes. */
+	if (copy_to_user(u64_to_user_ptr(get->cpus), ctx->cpus,
+			 array_size(min(room, get->count), sizeof(*ctx->cpus))))
+		return -EFAULT;
+	return 0;
+}
+
+/**
+ * kvm_excl_get_status - KVM_EXCL_GET_STATUS
+ * @ctx: the context
+ * @arg: struct kvm_excl_get_context
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_get_status(struct kvm_excl_context *ctx, void *arg)
+{
+	struct kvm_excl_get_context *get = arg;
+
+	if (get->reserved)
+		return -EINVAL;
+	return show_context(ctx, get);
+}
+
+/**
+ * kvm_excl_get_context - KVM_EXCL_GET_CONTEXT
+ * @ctx: the caller's context
+ * @arg: struct kvm_excl_get_context
+ *
+ * The VMM holds a context's file; it is not to see what others do.
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_get_context(struct kvm_excl_context *ctx, void *arg)
+{
+	struct kvm_excl_get_context *get = arg;
+	int ret;
+
+	if (get->reserved)
+		return -EINVAL;
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	ctx = kvm_excl_context_find_from(get->id);
+	if (!ctx)
+		return -ENOENT;
+	ret = show_context(ctx, get);
+	kvm_excl_context_put(ctx);
+	return ret;
+}
+
+static int show_vcpu(struct kvm_excl_context *ctx, struct kvm_excl_get_vcpu_status *get)
+{
+	struct kvm_excl_vcpu_status status = {};
+	int ret;
+
+	kvm_excl_context_lock(ctx);
+	ret = ctx->vm ? kvm_excl_vcpu_status(ctx->vm, get->index, &status) : -ENXIO;
+	kvm_excl_context_unlock(ctx);
+	if (ret)
+		return ret;
+
+	get->cpu = status.cpu;
+	get->attached = status.attached;
+	get->reason = status.reason;
+	get->timer = status.timer_mode;
+	get->exits = status.exits;
+	get->attaches = status.attaches;
+	get->detaches = status.detaches;
+	get->attached_ns = status.attached_ns;
+	get->recorded = status.recorded;
+	get->raised = status.raised;
+	get->ipi_direct = status.ipi_direct;
+	get->ipi_software = status.ipi_software;
+	get->storms = status.storms;
+	get->kick_reschedule = status.kick_reschedule;
+	get->kick_call_function = status.kick_call_function;
+	get->kick_irq_work = status.kick_irq_work;
+	get->kick_timer = status.kick_timer;
+	get->kick_other = status.kick_other;
+	return 0;
+}
+
+/**
+ * kvm_excl_get_vcpu_status - KVM_EXCL_GET_VCPU_STATUS
+ * @ctx: the caller's context
+ * @arg: struct kvm_excl_get_vcpu_status
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_get_vcpu_status(struct kvm_excl_context *ctx, void *arg)
+{
+	struct kvm_excl_get_vcpu_status *get = arg;
+	int ret;
+
+	if (get->reserved)
+		return -EINVAL;
+	if (get->index > INT_MAX)
+		return -ENOENT;
+	if (!get->id || get->id == ctx->id)
+		return show_vcpu(ctx, get);
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	ctx = kvm_excl_context_find(get->id);
+	if (!ctx)
+		return -ENOENT;
+	ret = show_vcpu(ctx, get);
+	kvm_excl_context_put(ctx);
+	return ret;
+}

@@ -1,0 +1,204 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The demo's part inside the host: one guest, the same load in it in each mode,
+# and its exits counted for exactly the load.  Runs in /mnt/share (the payload).
+#
+#   host.sh MODES REDIS_REQUESTS NGINX_REQUESTS
+#
+# Results are left in /mnt/out: results.txt with "MODE WORKLOAD KEY..." lines, the
+# guests' consoles, what perf printed.
+set -eu
+
+modes=$1
+redis_requests=$2
+nginx_requests=$3
+
+share=/mnt/share
+out=/mnt/out
+# The guest's CPUs.  What else runs in the host, the VMMs' other threads and the
+# ordinary VM included, is kept on the others, so that stock mode competes with
+# nothing either.
+guest_cpus="2 3"
+other_cpus=0-1
+# Every step in the guest has a limit of its own, so that a hang is named.
+boot_limit=180
+load_limit=600
+
+vmm_pid=
+beat_pid=
+
+cleanup() {
+	[ -z "$vmm_pid" ] || kill -9 "$vmm_pid" 2>/dev/null || :
+	[ -z "$beat_pid" ] || kill -9 "$beat_pid" 2>/dev/null || :
+}
+trap cleanup EXIT
+
+fail() {
+	echo "FAIL: $*" | tee -a "$out/failure"
+	exit 1
+}
+
+note() {
+	echo "$(cut -d ' ' -f 1 /proc/uptime) $*"
+}
+
+result() {
+	echo "$*" >>"$out/results.txt"
+}
+
+pipes() {
+	mkfifo "$1.in" "$1.out"
+}
+
+# start_vm NAME MEMORY VCPUS APPEND: sets vm_pid.  $launcher comes before the VMM.
+launcher=
+start_vm() {
+	pipes "/tmp/$1"
+	cp "$share/guest-disk.img" "/tmp/$1.img"
+	# shellcheck disable=SC2086 # a list of words
+	$launcher qemu-system-x86_64 -name "$1,debug-threads=on" \
+		-nodefaults -no-user-config -display none -no-reboot \
+		-M q35 -accel kvm -cpu host,tsc-deadline=off -smp "$3" -m "$2" \
+		-kernel "$share/guest-bzImage" -initrd "$share/guest-initramfs.cpio.gz" \
+		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
+		-chardev "file,id=console,path=/tmp/$1.console" -serial chardev:console \
+		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \
+		-device virtserialport,chardev=ctl,name=ctl \
+		-drive "file=/tmp/$1.img,format=raw,if=none,id=disk" \
+		-device virtio-blk-pci,drive=disk >"/tmp/$1.log" 2>&1 &
+	vm_pid=$!
+}
+
+vcpu_threads() {
+	grep -l '^CPU [0-9]*/KVM$' "/proc/$1/task"/*/comm 2>/dev/null | cut -d / -f 5
+}
+
+pin() {
+	pin_pid=$1
+	shift
+	for _ in $(seq 200); do
+		[ "$(vcpu_threads "$pin_pid" | wc -l)" -ge $# ] && break
+		sleep 0.1
+	done
+	for tid in $(vcpu_threads "$pin_pid"); do
+		taskset -pc "$1" "$tid" >/dev/null
+		shift
+	done
+	[ $# -eq 0 ] || fail "the VMM did not start its vCPU threads: $(cat /tmp/*.log)"
+}
+
+ask() {
+	./measure/load.sh "$@"
+}
+
+say_console() {
+	echo "--- console of $1"
+	tail -n 20 "/tmp/$1.console"
+	cat "/tmp/$1.log"
+}
+
+# The exclusive VM's own account, flattened to "PATH VALUE" lines.
+status() {
+	[ -x bin/kvm-exclusive ] || return 0
+	bin/kvm-exclusive status --json >"$1.json" || return 0
+	awk -f measure/json-flat.awk "$1.json" >"$1"
+}
+
+run_mode() {
+	mode=$1
+	case $mode in
+	stock)
+		launcher="taskset -c $other_cpus"
+		;;
+	exclusive)
+		launcher="bin/kvm-exclusive run --cpus ${guest_cpus// /,} --"
+		;;
+	esac
+	note "$mode: starting the guest and an ordinary one beside it"
+	start_vm "guest-$mode" 384 2 "idle=poll"
+	vmm_pid=$vm_pid
+	launcher="taskset -c $other_cpus"
+	start_vm "beside-$mode" 192 1 "heartbeat"
+	beat_pid=$vm_pid
+	# shellcheck disable=SC2086 # a list of CPUs
+	[ "$mode" = exclusive ] || pin "$vmm_pid" $guest_cpus
+
+	ask "/tmp/guest-$mode" $boot_limit READY >/dev/null ||
+		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $boot_limit s"; }
+	note "$mode: the guest is up"
+	ask "/tmp/beside-$mode" $boot_limit "BEAT 1 " >/dev/null ||
+		{ say_console "beside-$mode"; fail "$mode: the ordinary VM did not boot"; }
+	# From here on its beats are collected, to be judged at the end.
+	cat <"/tmp/beside-$mode.out" >"/tmp/beats-$mode" &
+	beats_cat=$!
+
+	for load in "redis $redis_requests" "nginx $nginx_requests"; do
+		# shellcheck disable=SC2086 # two words
+		set -- $load
+		ask "/tmp/guest-$mode" $load_limit "PREPARED $1" prepare "$1" >/dev/null ||
+			{ say_console "guest-$mode"; fail "$mode: $1 did not start"; }
+		note "$mode: $1, $2 requests"
+		dir=$out/$mode-$1
+		mkdir -p "$dir"
+		status "/tmp/status.before"
+		./measure/exits.sh "$vmm_pid" "$dir" -- \
+			./measure/load.sh "/tmp/guest-$mode" $load_limit "DONE $1" run "$1" "$2" \
+			>/dev/null ||
+			{ say_console "guest-$mode"; fail "$mode: $1 did not end within $load_limit s"; }
+		ask "/tmp/guest-$mode" 60 "RESULT $1" >"$dir/result" || fail "$mode: no result of $1"
+		status "/tmp/status.after"
+		note "$mode: $(cat "$dir/result")"
+		result "$mode" "$1" "$(sed 's/^RESULT [a-z]* //' "$dir/result")"
+		sed "s/^/$mode $1 reason /" "$dir/by_reason" >>"$out/results.txt"
+		sed "s/^/$mode $1 counter /" "$dir/counters" >>"$out/results.txt"
+		[ ! -f "$dir/msr" ] || sed "s/^/$mode $1 msr /" "$dir/msr" >>"$out/results.txt"
+		if [ "$mode" = exclusive ]; then
+			cp /tmp/status.before /tmp/status.after "$dir/" 2>/dev/null || :
+			./measure/status-delta.sh "$mode" "$1" /tmp/status.before /tmp/status.after \
+				>>"$out/results.txt"
+		fi
+		kill -0 "$vmm_pid" 2>/dev/null || fail "$mode: the VMM died during $1"
+		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
+	done
+
+	ask "/tmp/guest-$mode" 60 BYE quit >/dev/null || fail "$mode: the guest did not shut down"
+	kill "$beats_cat"
+	ask "/tmp/beside-$mode" 60 BYE quit >/dev/null || fail "$mode: the ordinary VM did not shut down"
+	wait "$vmm_pid" || fail "$mode: the VMM ended with status $?"
+	vmm_pid=
+	wait "$beat_pid" || fail "$mode: the ordinary VM's VMM ended with status $?"
+	beat_pid=
+	cp "/tmp/guest-$mode.console" "/tmp/beside-$mode.console" "/tmp/beats-$mode" "$out/"
+
+	# The ordinary VM counts its own seconds; none may be missing, and its timer
+	# must have ticked in each.
+	awk -v mode="$mode" '/^BEAT/ {
+		if (n && $2 != last + 1) bad = "a beat is missing after number " last
+		gap = $3 - t
+		if (n && gap > max) max = gap
+		if (n && $4 <= ticks) bad = "no timer interrupt in second " $2
+		last = $2; t = $3; ticks = $4; n++
+	} END {
+		if (n < 5) bad = "only " n + 0 " beats"
+		if (max > 10) bad = "a pause of " max " s"
+		printf "%s beside beats=%d longest_gap=%.2f %s\n", mode, n, max, bad ? "BAD " bad : "ok"
+		exit bad != ""
+	}' "/tmp/beats-$mode" >>"$out/results.txt" ||
+		fail "$mode: the ordinary VM noticed: $(tail -n 1 "$out/results.txt")"
+}
+
+rm -f "$out/results.txt" "$out/failure"
+: >"$out/results.txt"
+# The host's own threads stay off the guest's CPUs in both modes.
+taskset -pc "$other_cpus" $$ >/dev/null
+if [ -r module/kvm-exclusive.ko ]; then
+	insmod module/kvm-exclusive.ko || fail "the module does not load"
+fi
+for mode in $modes; do
+	run_mode "$mode"
+done
+if [ -r module/kvm-exclusive.ko ]; then
+	rmmod kvm_exclusive || fail "the module does not unload"
+fi
+note "done"

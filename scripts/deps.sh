@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Install what building and testing need on Debian 12 or 13.  Does nothing, and
+# needs neither root nor a network, when all of it is there.
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-utils
+	kmod rsync perl python3-minimal ccache mmdebstrap util-linux procps
+	debian-archive-keyring libjson-c-dev sparse shellcheck"
+# With a tree of one's own the packaged source is not needed.
+[ -n "${KSRC:-}" ] || packages="$packages linux-source-6.12"
+
+missing=
+for package in $packages; do
+	# shellcheck disable=SC2016 # a format of dpkg's
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+		missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+[ "$(id -u)" -eq 0 ] || die "needs root to install:$missing"
+
+export DEBIAN_FRONTEND=noninteractive
+run_logged apt-update apt-get update
+# shellcheck disable=SC2086 # a list of words
+run_logged apt-install apt-get install -y --no-install-recommends $missing

@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Two initramfs images out of the tool box: a tiny one that boots the emulated
+# host, and the Linux guest with its servers and load generators.  (A guest with
+# its root on 9p takes more than twice as long to boot.)
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
+if [ -s "$GUEST_INITRAMFS" ] && [ "$(cat "$BUILD/.initramfs" 2>/dev/null)" = "$key" ]; then
+	exit 0
+fi
+need cpio gzip
+mkdir -p "$BUILD"
+work=$(mktemp -d "$BUILD/initramfs.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
+
+pack() {
+	(cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -6 -n) >"$2.tmp"
+	mv "$2.tmp" "$2"
+}
+
+skeleton() {
+	mkdir -p "$1/bin" "$1/dev" "$1/proc" "$1/sys" "$1/tmp" "$1/run" "$1/root" "$1/etc"
+	cp "$ROOTFS/bin/busybox" "$1/bin/busybox"
+	ln -s busybox "$1/bin/sh"
+	# The console of PID 1 must exist before devtmpfs is mounted.
+	mknod "$1/dev/console" c 5 1
+	mknod "$1/dev/null" c 1 3
+}
+
+skeleton "$work/host"
+cp "$TOP/scripts/rig/init" "$work/host/init"
+chmod 755 "$work/host/init"
+pack "$work/host" "$RIG_INITRAMFS"
+
+skeleton "$work/guest"
+cp "$TOP/scripts/guest/init" "$work/guest/init"
+chmod 755 "$work/guest/init"
+cp "$TOP/scripts/guest/nginx.conf" "$work/guest/etc/nginx-guest.conf"
+echo 'root:x:0:0:root:/root:/bin/sh' >"$work/guest/etc/passwd"
+echo 'root:x:0:' >"$work/guest/etc/group"
+programs="/usr/bin/redis-server /usr/bin/redis-cli /usr/bin/redis-benchmark /usr/sbin/nginx /usr/bin/ab"
+for program in $programs; do
+	# The loader of the tool box, not the machine's, says what it needs.
+	{
+		echo "$program"
+		chroot "$ROOTFS" ldd "$program" | grep -o '/[^ ]*'
+	} | sort -u | while read -r file; do
+		mkdir -p "$work/guest$(dirname "$file")"
+		cp -L "$ROOTFS$file" "$work/guest$file"
+	done
+done
+pack "$work/guest" "$GUEST_INITRAMFS"
+
+# What nginx serves, as the content of the guest's virtio disk.
+mkdir "$work/www"
+{
+	echo '<!doctype html><title>guest</title><pre>'
+	seq 1 200
+	echo '</pre>'
+} >"$work/www/index.html"
+tar -C "$work/www" --owner=0 --group=0 --mtime=@0 -b 128 -cf "$BUILD/guest-disk.img" .
+
+printf '%s\n' "$key" >"$BUILD/.initramfs"
+say "initramfs: $(du -h "$RIG_INITRAMFS" | cut -f 1) host, $(du -h "$GUEST_INITRAMFS" | cut -f 1) guest"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# What every script here shares: where things lie, and how a long step is run.
+# The caller sets TOP to the root of the repository and then sources this file.
+#
+# shellcheck disable=SC2034 # the variables are for the scripts that source this
+
+BUILD=$TOP/build
+CACHE=${KVM_EXCL_CACHE:-$HOME/.cache/kvm-exclusive}
+ROOTFS=$CACHE/rootfs
+LOGS=$BUILD/log
+REPORT=$BUILD/report
+
+# The branch (and with it the patches) lives in SRC.  The stock tree is laid out
+# alike, so that paths relative to build/ are the same length and shape and
+# ccache finds what the other tree compiled.
+SRC=$BUILD/exclusive/linux
+STOCK_SRC=$BUILD/stock/linux
+OBJ=$BUILD/exclusive/obj
+DEBUG_OBJ=$BUILD/exclusive/obj-debug
+STOCK_OBJ=$BUILD/stock/obj
+
+RIG_INITRAMFS=$BUILD/rig-initramfs.cpio.gz
+GUEST_INITRAMFS=$BUILD/guest-initramfs.cpio.gz
+
+JOBS=${JOBS:-$(($(nproc) + 1))}
+
+# Every commit and patch carries the project's own identity, and no setting of
+# whoever runs this changes what is generated.
+export GIT_AUTHOR_NAME="kvm-exclusive" GIT_AUTHOR_EMAIL="kvm-exclusive@localhost"
+export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+
+say() {
+	printf '%s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+need() {
+	for need_cmd; do
+		command -v "$need_cmd" >/dev/null 2>&1 ||
+			die "$need_cmd is missing; \"make deps\" installs it"
+	done
+}
+
+elapsed() {
+	elapsed_s=$(($(date +%s) - $1))
+	printf '%d:%02d' $((elapsed_s / 60)) $((elapsed_s % 60))
+}
+
+# run_logged NAME COMMAND [ARGS...]: run a command (not a shell function) in a
+# process group of its own with its output in build/log/NAME.log, tell every 30
+# seconds how far it is, and leave nothing behind when interrupted.
+run_logged() {
+	rl_name=$1
+	rl_log=$LOGS/$1.log
+	shift
+	mkdir -p "$LOGS"
+	rl_start=$(date +%s)
+	say "$rl_name: started, log in ${rl_log#"$TOP"/}"
+	setsid "$@" >"$rl_log" 2>&1 </dev/null &
+	rl_pid=$!
+	trap 'kill -TERM -- "-$rl_pid" 2>/dev/null || :; exit 130' INT TERM HUP
+	rl_next=30
+	while kill -0 "$rl_pid" 2>/dev/null; do
+		sleep 1
+		[ $(($(date +%s) - rl_start)) -ge "$rl_next" ] || continue
+		rl_next=$((rl_next + 30))
+		say "$rl_name: $(elapsed "$rl_start")  $(tail -n 1 "$rl_log" | tr -d '\r' | cut -c 1-100)"
+	done
+	rl_status=0
+	wait "$rl_pid" || rl_status=$?
+	trap - INT TERM HUP
+	if [ "$rl_status" -ne 0 ]; then
+		tail -n 25 "$rl_log" >&2
+		say "$rl_name: failed ($rl_status) after $(elapsed "$rl_start"), log in ${rl_log#"$TOP"/}" >&2
+		return "$rl_status"
+	fi
+	say "$rl_name: done in $(elapsed "$rl_start")"
+}
+
+# Signs in a kernel log that something is wrong, whether or not it stopped the
+# machine (lockdep and the stall detectors do not, even with panic_on_warn).
+KERNEL_SPLAT='WARNING: |BUG: |BUG at |Oops|Kernel panic|general protection fault|Call Trace:|rcu: INFO: .*stall|self-detected stall|soft lockup|hard LOCKUP|blocked for more than|possible circular locking|possible recursive locking|INFO: inconsistent lock|suspicious RCU usage|invalid opcode:|unchecked MSR access|No irq handler for vector|spurious APIC interrupt|Dazed and confused|nobody cared'
+
+# splat LOG: print the first such line; true when there is one.
+splat() {
+	[ -r "$1" ] || return 1
+	grep -a -m 1 -E "$KERNEL_SPLAT" "$1"
+}

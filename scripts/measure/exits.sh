@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Count a VM's exits by reason while a command runs, with perf kvm stat.  Works on
+# a real host as well.
+#
+#   exits.sh PID OUTDIR -- COMMAND [ARGS...]
+#
+# PID is the VMM.  Leaves in OUTDIR: by_reason ("REASON COUNT" lines), report.txt
+# (what perf printed), counters ("NAME COUNT", KVM's own statistics over the same
+# span) and msr ("read|write MSR COUNT").  The status is the command's.
+#
+# perf starts disabled and is switched on and off through its control pipe, which
+# it acknowledges, so that it covers the command and nothing else.
+set -eu
+
+pid=$1
+dir=$2
+shift 3
+mkdir -p "$dir"
+tmp=$(mktemp -d)
+perf=
+tracing=/sys/kernel/tracing
+[ -d "$tracing/events" ] || tracing=/sys/kernel/debug/tracing
+hist=$tracing/events/kvm/kvm_msr
+
+# shellcheck disable=SC2317 # by the trap
+cleanup() {
+	[ -z "$perf" ] || kill "$perf" 2>/dev/null || :
+	rm -rf "$tmp"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+die() {
+	echo "exits.sh: $*" >&2
+	exit 1
+}
+
+# VM-wide counters are the sum over the vCPUs.
+counters() {
+	grep -s '^[0-9]' /sys/kernel/debug/kvm/"$pid"-*/[a-z]* | sed 's|.*/\([^/]*\):|\1 |' | sort
+}
+
+step() {
+	echo "$(cut -d ' ' -f 1 /proc/uptime) $*" >>"$dir/steps"
+}
+
+control() {
+	echo "$1" >&8
+	ack=
+	# perf sends the terminating zero byte too; bash drops it.  When perf could not
+	# start nobody answers.
+	read -r -t 60 ack <&9 || :
+	case $ack in
+	*ack*) ;;
+	*) die "perf did not acknowledge $1: $(cat "$dir/record.log")" ;;
+	esac
+}
+
+mkfifo "$tmp/ctl" "$tmp/ack"
+perf kvm stat record -p "$pid" -o "$tmp/perf.data" \
+	--delay=-1 --control "fifo:$tmp/ctl,$tmp/ack" >"$dir/record.log" 2>&1 &
+perf=$!
+exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
+
+# A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
+if [ -e "$hist/hist" ]; then
+	echo 'hist:keys=write,ecx.hex:size=4096' >"$hist/trigger" || :
+fi
+step "perf starts"
+counters >"$tmp/before"
+control enable
+step "load starts"
+status=0
+"$@" || status=$?
+step "load ended"
+control disable
+counters >"$tmp/after"
+if [ -e "$hist/hist" ]; then
+	awk '/ecx:/ {
+		gsub(/[{},:]/, " ")
+		for (i = 1; i < NF; i++) {
+			if ($i == "write") w = $(i + 1)
+			if ($i == "ecx") m = $(i + 1)
+			if ($i == "hitcount") n = $(i + 1)
+		}
+		print (w ? "write" : "read"), m, n
+	}' "$hist/hist" >"$dir/msr"
+	echo '!hist:keys=write,ecx.hex:size=4096' >"$hist/trigger" || :
+fi
+
+step "perf ends"
+kill -INT "$perf"
+wait "$perf" || :
+perf=
+exec 8>&- 9>&-
+step "report starts"
+
+# perf kvm prints its table where it prints its warnings.
+perf kvm -i "$tmp/perf.data" stat report --stdio >"$dir/report.txt" 2>&1 ||
+	die "perf cannot read what it recorded: $(cat "$dir/report.txt")"
+if grep -qiE 'lost [0-9]+ (events|chunks)' "$dir/report.txt" "$dir/record.log"; then
+	die "perf lost events: $(cat "$dir/report.txt")"
+fi
+awk '{
+	for (i = 3; i <= NF; i++)
+		if ($i ~ /^[0-9.]+%$/) {
+			name = $1
+			for (j = 2; j < i - 1; j++)
+				name = name "_" $j
+			print name, $(i - 1)
+			next
+		}
+}' "$dir/report.txt" | sort -k 2,2nr >"$dir/by_reason"
+awk 'NR == FNR { before[$1] = $2; next } $2 != before[$1] { print $1, $2 - before[$1] }' \
+	"$tmp/before" "$tmp/after" >"$dir/counters"
+step "report ended"
+exit "$status"

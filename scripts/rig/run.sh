@@ -1,0 +1,158 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Boot an emulated host, run one command in it as root, and return its verdict as
+# the exit status: 0 passed, 1 failed, 124 ran into the time limit.
+#
+#   run.sh [OPTIONS] -- COMMAND [ARGS...]
+#
+#   --platform NAME   scripts/rig/NAME.sh (default: amd)
+#   --iommu KIND      intel, amd or none (default: intel)
+#   --kernel FILE     bzImage of the emulated host
+#   --append ARGS     more for its kernel command line
+#   --no-panic-on-warn  let it live on after a warning (it still fails)
+#   --allow-splat     do not search its log for warnings
+#   --timeout S       hard limit in seconds (default: 600)
+#   --cpus N          default: 4
+#   --mem M           MiB, default: 2048
+#   --share DIR       seen in the host as /mnt/share, read-only
+#   --out DIR         seen in the host as /mnt/out, writable; console.log, output.log
+#                     and verdict are left there
+#   --quiet           no progress lines
+#   --device ARGS     one more -device for the emulated host (may be repeated)
+#
+# COMMAND is run in /mnt/share, inside the root file system that "make rootfs" made.
+set -eu
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+platform=amd
+RIG_IOMMU=intel
+kernel=$OBJ/arch/x86/boot/bzImage
+append=
+warn="panic_on_warn=1"
+allow_splat=
+limit=600
+cpus=4
+mem=2048
+share=$TOP/scripts
+out=$BUILD/rig
+quiet=
+devices=
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--platform) platform=$2; shift 2 ;;
+	--iommu) RIG_IOMMU=$2; shift 2 ;;
+	--kernel) kernel=$2; shift 2 ;;
+	--append) append=$2; shift 2 ;;
+	--no-panic-on-warn) warn=; shift ;;
+	--allow-splat) allow_splat=1; shift ;;
+	--timeout) limit=$2; shift 2 ;;
+	--cpus) cpus=$2; shift 2 ;;
+	--mem) mem=$2; shift 2 ;;
+	--share) share=$2; shift 2 ;;
+	--out) out=$2; shift 2 ;;
+	--quiet) quiet=1; shift ;;
+	--device) devices="$devices -device $2"; shift 2 ;;
+	--) shift; break ;;
+	*) die "unknown option $1" ;;
+	esac
+done
+[ $# -gt 0 ] || die "no command"
+[ -r "$kernel" ] || die "no kernel at $kernel"
+[ -r "$RIG_INITRAMFS" ] || die "no $RIG_INITRAMFS; \"make initramfs\" builds it"
+[ -x "$ROOTFS/usr/bin/qemu-system-x86_64" ] || die "no QEMU in $ROOTFS; \"make rootfs\" installs it"
+[ -r "$TOP/scripts/rig/$platform.sh" ] || die "no such platform: $platform"
+# shellcheck source=scripts/rig/amd.sh
+. "$TOP/scripts/rig/$platform.sh"
+
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+share=$(cd "$share" && pwd)
+console=$out/console.log
+rm -f "$console" "$out/output.log" "$out/qemu.log"
+: >"$out/output.log"
+echo "FAIL: no verdict" >"$out/verdict"
+
+# The command, quoted so that it arrives word for word.
+{
+	echo "cd /mnt/share && exec \\"
+	for word; do
+		printf "'%s' " "$(printf '%s' "$word" | sed "s/'/'\\\\''/g")"
+	done
+	echo
+} >"$out/.rig-command"
+
+# QEMU comes from the tool box and runs with the tool box's own loader and
+# libraries: nothing to mount, so nothing to unmount when interrupted.
+export QEMU_MODULE_DIR="$ROOTFS/usr/lib/x86_64-linux-gnu/qemu"
+set -- "$ROOTFS/lib64/ld-linux-x86-64.so.2" \
+	--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
+	"$ROOTFS/usr/bin/qemu-system-x86_64" -L "$ROOTFS/usr/share/qemu" -L "$ROOTFS/usr/share/seabios" \
+	-nodefaults -display none -no-reboot -no-user-config
+# shellcheck disable=SC2086 # lists of words
+set -- "$@" $PLATFORM_MACHINE $PLATFORM_IOMMU -smp "$cpus" -m "$mem" \
+	-chardev "file,id=console,path=$console" -serial chardev:console \
+	-device virtio-serial-pci \
+	-chardev "file,id=verdict,path=$out/verdict,append=on" \
+	-device virtserialport,chardev=verdict,name=verdict \
+	-virtfs "local,path=$ROOTFS,mount_tag=root,security_model=none,readonly=on,multidevs=remap" \
+	-virtfs "local,path=$share,mount_tag=share,security_model=none,readonly=on,multidevs=remap" \
+	-virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
+	-device virtio-rng-pci $devices \
+	-kernel "$kernel" -initrd "$RIG_INITRAMFS" \
+	-append "console=ttyS0 rdinit=/init panic=-1 $warn $PLATFORM_APPEND $append"
+
+start=$(date +%s)
+# Two guards against a stray emulator: the time limit, and a signal to the
+# emulator when its parent dies for whatever reason.
+setpriv --pdeathsig TERM timeout -k 10 "$limit" setpriv --pdeathsig KILL "$@" \
+	>"$out/qemu.log" 2>&1 </dev/null &
+pid=$!
+trap 'kill -TERM "$pid" 2>/dev/null || :; wait "$pid" || :; exit 130' INT TERM HUP
+
+next=30
+while kill -0 "$pid" 2>/dev/null; do
+	sleep 0.5
+	[ -z "$quiet" ] || continue
+	[ $(($(date +%s) - start)) -ge "$next" ] || continue
+	next=$((next + 30))
+	last=$(tail -n 1 "$out/output.log")
+	[ -n "$last" ] || last=$(tail -n 1 "$console" 2>/dev/null || :)
+	say "rig: $(elapsed "$start")  $(printf '%s' "$last" | tr -d '\r' | cut -c 1-100)"
+done
+status=0
+wait "$pid" || status=$?
+trap - INT TERM HUP
+
+# The port may hold several lines; the last one counts.
+verdict=$(tail -n 1 "$out/verdict" | tr -d '\r')
+result=1
+if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+	verdict="FAIL: no end within $limit seconds"
+	result=124
+elif [ "$verdict" = PASS ]; then
+	result=0
+	[ "$status" -eq 0 ] || { result=1; verdict="FAIL: the emulator ended with status $status"; }
+fi
+if [ -z "$allow_splat" ] && line=$(splat "$console"); then
+	verdict="FAIL: kernel log of the host: $line"
+	result=1
+fi
+echo "$verdict" >>"$out/verdict"
+
+if [ "$result" -ne 0 ]; then
+	{
+		say "--- last lines of the host's console (${console#"$TOP"/})"
+		tail -n 40 "$console" 2>/dev/null || :
+		say "--- last lines of the command's output"
+		tail -n 20 "$out/output.log"
+		grep -v "TCG doesn.t support requested feature" "$out/qemu.log" || :
+	} >&2
+fi
+if [ -z "$quiet" ] || [ "$result" -ne 0 ]; then
+	say "rig: $verdict ($(elapsed "$start"))"
+fi
+exit "$result"

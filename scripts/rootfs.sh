@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The tool box of the rig: a small Debian 13 root file system.  It holds the
+# emulators, it is the root of the emulated host (read-only), and the programs of
+# the Linux guest are taken from it, so that the rig is the same whatever release
+# the machine itself runs.  Debian 12's own QEMU has no x2APIC in its emulation.
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+SUITE=trixie
+PACKAGES=qemu-system-x86,seabios,bochs,bochs-term,bochsbios,vgabios,linux-perf,bpftrace,redis-server,redis-tools,nginx-light,apache2-utils,stress-ng,kmod,iproute2,procps,busybox-static,libjson-c5,psmisc,util-linux,socat,python3-minimal,pciutils,strace,gdb
+
+key=$(printf '%s %s\n' "$SUITE" "$PACKAGES" | sha256sum | cut -d ' ' -f 1)
+if [ "$(cat "$ROOTFS.key" 2>/dev/null)" = "$key" ] && [ -x "$ROOTFS/usr/bin/perf" ]; then
+	exit 0
+fi
+
+need mmdebstrap
+[ "$(id -u)" -eq 0 ] || die "making the root file system needs root"
+
+# The mirror this machine already uses, unless told otherwise.
+# shellcheck disable=SC2016 # a format of apt's, not the shell's
+mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+	grep -m 1 -E '/debian/?$' || :)}
+mkdir -p "$CACHE"
+rm -rf "$ROOTFS.tmp"
+run_logged rootfs mmdebstrap --variant=apt --include="$PACKAGES" "$SUITE" \
+	"$ROOTFS.tmp" "${mirror:-http://deb.debian.org/debian}"
+rm -rf "$ROOTFS"
+mv "$ROOTFS.tmp" "$ROOTFS"
+printf '%s\n' "$key" >"$ROOTFS.key"
