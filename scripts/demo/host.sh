@@ -124,6 +124,16 @@ run_mode() {
 	# shellcheck disable=SC2086 # a list of CPUs
 	[ "$mode" = exclusive ] || pin "$vmm_pid" $guest_cpus
 
+	# A VMM that ends is told at once, not when a limit runs out.
+	(
+		while kill -0 "$vmm_pid" 2>/dev/null && kill -0 "$beat_pid" 2>/dev/null; do sleep 1; done
+		[ ! -e /tmp/quitting ] || exit 0
+		kill -0 "$vmm_pid" 2>/dev/null || say_console "guest-$mode"
+		kill -0 "$beat_pid" 2>/dev/null || say_console "beside-$mode"
+		echo "FAIL: $mode: a VMM ended on its own" | tee -a "$out/failure"
+		kill -TERM $$
+	) &
+	rm -f /tmp/quitting
 	ask "/tmp/guest-$mode" $boot_limit READY >/dev/null ||
 		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $boot_limit s"; }
 	note "$mode: the guest is up"
@@ -162,6 +172,7 @@ run_mode() {
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
 	done
 
+	touch /tmp/quitting
 	ask "/tmp/guest-$mode" 60 BYE quit >/dev/null || fail "$mode: the guest did not shut down"
 	kill "$beats_cat"
 	ask "/tmp/beside-$mode" 60 BYE quit >/dev/null || fail "$mode: the ordinary VM did not shut down"
