@@ -127,13 +127,12 @@ run_mode() {
 	# A VMM that ends is told at once, not when a limit runs out.
 	(
 		while kill -0 "$vmm_pid" 2>/dev/null && kill -0 "$beat_pid" 2>/dev/null; do sleep 1; done
-		[ ! -e /tmp/quitting ] || exit 0
+		[ ! -e "/tmp/quitting-$mode" ] || exit 0
 		kill -0 "$vmm_pid" 2>/dev/null || say_console "guest-$mode"
 		kill -0 "$beat_pid" 2>/dev/null || say_console "beside-$mode"
 		echo "FAIL: $mode: a VMM ended on its own" | tee -a "$out/failure"
 		kill -TERM $$
 	) &
-	rm -f /tmp/quitting
 	ask "/tmp/guest-$mode" $boot_limit READY >/dev/null ||
 		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $boot_limit s"; }
 	note "$mode: the guest is up"
@@ -172,7 +171,7 @@ run_mode() {
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
 	done
 
-	touch /tmp/quitting
+	touch "/tmp/quitting-$mode"
 	ask "/tmp/guest-$mode" 60 BYE quit >/dev/null || fail "$mode: the guest did not shut down"
 	kill "$beats_cat"
 	ask "/tmp/beside-$mode" 60 BYE quit >/dev/null || fail "$mode: the ordinary VM did not shut down"
