@@ -8,6 +8,7 @@
 #   KVM_EXCL_CACHE=/path  compiler cache, images and the rig's root file system
 #                         (default: ~/.cache/kvm-exclusive)
 #   JOBS=N                parallel jobs (default: CPUs + 1)
+#   PLATFORM=amd|intel    the emulated host of demo and test (default: amd)
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:
@@ -24,7 +25,10 @@ S := $(TOP)/scripts
 KERNEL_BUILD ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 
-export KSRC KVM_EXCL_CACHE JOBS
+export KSRC KVM_EXCL_CACHE JOBS PLATFORM
+
+# The stock host in Bochs needs what works round it.
+STOCK_HOST := $(if $(filter intel,$(PLATFORM)),kernel-stock-rig)
 
 .PHONY: help
 help:	## list the targets
@@ -49,6 +53,10 @@ kernel: apply	## build the patched kernel of the rig
 .PHONY: kernel-stock
 kernel-stock: source	## build the unpatched kernel of the rig (the guest, and for comparison)
 	@$(S)/kernel.sh stock
+
+.PHONY: kernel-stock-rig
+kernel-stock-rig: source	## build the unpatched kernel with what works round Bochs (the stock host there)
+	@$(S)/kernel.sh stock-rig
 
 .PHONY: kernel-debug
 kernel-debug: apply	## build the patched kernel with lockdep, PROVE_RCU and KASAN
@@ -87,16 +95,24 @@ demo: initramfs kernel-stock kernel module tools	## measure a guest in stock and
 	@$(S)/demo.sh
 
 .PHONY: demo-stock
-demo-stock: initramfs kernel-stock	## measure the stock column alone, on the unpatched kernel
-	@MODE=stock KERNEL=$(BUILD)/stock/obj/arch/x86/boot/bzImage $(S)/demo.sh
+demo-stock: initramfs kernel-stock $(STOCK_HOST)	## measure the stock column alone, on the unpatched kernel
+	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs kernel module tools kselftests	## run the tests in the emulated host
+test: initramfs kernel-stock kernel module tools kselftests	## run the tests in the emulated host, and the control
 	@$(S)/test.sh
 
 .PHONY: test-debug
 test-debug: initramfs kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
 	@FLAVOUR=debug $(S)/test.sh
+
+.PHONY: quiet
+quiet: initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
+	@$(S)/quiet.sh
+
+.PHONY: quiet-debug
+quiet-debug: initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
+	@FLAVOUR=debug $(S)/quiet.sh
 
 .PHONY: check
 check: apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)

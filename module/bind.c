@@ -16,14 +16,18 @@
 #include "context.h"
 
 /* Takes over the reference on @owner when it succeeds. */
-static int context_bind(struct kvm_excl_context *ctx, struct kvm *kvm, struct pid *owner)
+static int context_bind(struct kvm_excl_context *ctx, struct kvm *kvm, u32 flags,
+			struct pid *owner)
 {
+	u32 bind_flags = 0;
 	struct kvm_excl_vm *vm;
 
 	lockdep_assert_held(&ctx->lock);
 
 	kvm_excl_context_new_binding(ctx);
-	vm = kvm_excl_bind(kvm, ctx->cpus, ctx->count, (void *)ctx->binding);
+	if (flags & KVM_EXCL_KEEP_HLT)
+		bind_flags |= KVM_EXCL_BIND_KEEP_HLT;
+	vm = kvm_excl_bind(kvm, ctx->cpus, ctx->count, bind_flags, (void *)ctx->binding);
 	if (IS_ERR(vm))
 		return PTR_ERR(vm);
 	ctx->vm = vm;
@@ -80,6 +84,7 @@ void kvm_excl_context_unbind(struct kvm_excl_context *ctx)
  */
 int kvm_excl_arm_vm(struct kvm_excl_context *ctx, void *arg)
 {
+	const struct kvm_excl_arm_vm *arm = arg;
 	int ret;
 
 	kvm_excl_context_lock(ctx);
@@ -87,9 +92,12 @@ int kvm_excl_arm_vm(struct kvm_excl_context *ctx, void *arg)
 		ret = -ENXIO;
 	else if (ctx->armed || ctx->vm)
 		ret = -EBUSY;
+	else if ((arm->flags & KVM_EXCL_HW_BUS_PERIOD) && !kvm_excl_bus_period_ns())
+		ret = -EOPNOTSUPP;
 	else
 		ret = kvm_excl_context_arm(ctx, task_tgid(current));
 	if (!ret) {
+		ctx->armed_flags = arm->flags;
 		ctx->error = 0;
 		WRITE_ONCE(ctx->vm_gone, false);
 	}
@@ -146,7 +154,7 @@ int kvm_excl_bind_vm(struct kvm_excl_context *ctx, void *arg)
 		ret = -EBUSY;
 	} else {
 		owner = vm_creator(kvm);
-		ret = context_bind(ctx, kvm, owner);
+		ret = context_bind(ctx, kvm, bind->flags, owner);
 		if (ret)
 			put_pid(owner);
 	}
@@ -195,7 +203,9 @@ void kvm_excl_context_vm_created(struct kvm *kvm)
 	if (ctx->armed == pid) {
 		get_pid(pid);
 		kvm_excl_context_disarm(ctx);
-		ret = context_bind(ctx, kvm, pid);
+		ret = context_bind(ctx, kvm, ctx->armed_flags, pid);
+		if (!ret)
+			kvm_excl_new_vm(ctx->vm, ctx->armed_flags & KVM_EXCL_HW_BUS_PERIOD);
 		if (ret) {
 			put_pid(pid);
 			ctx->error = -ret;

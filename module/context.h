@@ -49,6 +49,7 @@ struct pid;
  * @cpus: which, in the order of the vCPUs; constant once @count is set
  * @mask: the same as a set
  * @armed: the process whose next VM is to be bound, or NULL
+ * @armed_flags: KVM_EXCL_* flags of that
  * @vm: the bound VM, or NULL
  * @binding: number of the binding of @vm, never 0 then, never used again
  * @vm_owner: the process that created it, or NULL
@@ -69,6 +70,7 @@ struct kvm_excl_context {
 	int *cpus;
 	cpumask_var_t mask;
 	struct pid *armed;
+	u32 armed_flags;
 	struct kvm_excl_vm *vm;
 	unsigned long binding;
 	struct pid *vm_owner;

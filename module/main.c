@@ -38,6 +38,7 @@ union arg_buffer {
  * @cmd: its number
  * @size: of the argument that this module knows
  * @min_size: of the argument's first version
+ * @flags: that it takes
  * @copy_out: the argument is an answer as well
  * @execute: does it, with a copy of the argument
  */
@@ -45,35 +46,37 @@ struct ioctl_op {
 	unsigned int cmd;
 	u32 size;
 	u32 min_size;
+	u32 flags;
 	bool copy_out;
 	int (*execute)(struct kvm_excl_context *ctx, void *arg);
 };
 
-#define IOCTL_OP(_cmd, _struct, _last, _copy_out, _execute)	\
+#define IOCTL_OP(_cmd, _struct, _last, _flags, _copy_out, _execute)	\
 	[_IOC_NR(_cmd)] = {					\
 		.cmd = (_cmd),					\
 		.size = sizeof(struct _struct),			\
 		.min_size = offsetofend(struct _struct, _last),	\
+		.flags = (_flags),				\
 		.copy_out = (_copy_out),			\
 		.execute = (_execute),				\
 	}
 
 static const struct ioctl_op ioctl_ops[] = {
-	IOCTL_OP(KVM_EXCL_GET_INFO, kvm_excl_get_info, why, true,
+	IOCTL_OP(KVM_EXCL_GET_INFO, kvm_excl_get_info, why, 0, true,
 		 kvm_excl_get_info),
-	IOCTL_OP(KVM_EXCL_CLAIM_CPUS, kvm_excl_claim_cpus, cpus, false,
+	IOCTL_OP(KVM_EXCL_CLAIM_CPUS, kvm_excl_claim_cpus, cpus, 0, false,
 		 kvm_excl_claim_cpus),
-	IOCTL_OP(KVM_EXCL_ARM_VM, kvm_excl_arm_vm, flags, false,
-		 kvm_excl_arm_vm),
-	IOCTL_OP(KVM_EXCL_BIND_VM, kvm_excl_bind_vm, reserved, false,
+	IOCTL_OP(KVM_EXCL_ARM_VM, kvm_excl_arm_vm, flags,
+		 KVM_EXCL_KEEP_HLT | KVM_EXCL_HW_BUS_PERIOD, false, kvm_excl_arm_vm),
+	IOCTL_OP(KVM_EXCL_BIND_VM, kvm_excl_bind_vm, reserved, KVM_EXCL_KEEP_HLT, false,
 		 kvm_excl_bind_vm),
-	IOCTL_OP(KVM_EXCL_UNBIND_VM, kvm_excl_unbind_vm, flags, false,
+	IOCTL_OP(KVM_EXCL_UNBIND_VM, kvm_excl_unbind_vm, flags, 0, false,
 		 kvm_excl_unbind_vm),
-	IOCTL_OP(KVM_EXCL_GET_STATUS, kvm_excl_get_context, cpus, true,
+	IOCTL_OP(KVM_EXCL_GET_STATUS, kvm_excl_get_context, cpus, 0, true,
 		 kvm_excl_get_status),
-	IOCTL_OP(KVM_EXCL_GET_CONTEXT, kvm_excl_get_context, cpus, true,
+	IOCTL_OP(KVM_EXCL_GET_CONTEXT, kvm_excl_get_context, cpus, 0, true,
 		 kvm_excl_get_context),
-	IOCTL_OP(KVM_EXCL_GET_VCPU_STATUS, kvm_excl_get_vcpu_status, kick_other, true,
+	IOCTL_OP(KVM_EXCL_GET_VCPU_STATUS, kvm_excl_get_vcpu_status, kick_other, 0, true,
 		 kvm_excl_get_vcpu_status),
 };
 
@@ -101,7 +104,7 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (ret)
 		return ret;
 	/* It may have been changed since. */
-	if (buffer.header.size != size || buffer.header.flags)
+	if (buffer.header.size != size || buffer.header.flags & ~op->flags)
 		return -EINVAL;
 
 	ret = op->execute(file->private_data, &buffer);

@@ -27,18 +27,9 @@ hash=$({
 } | sha256sum | cut -d ' ' -f 1)
 
 # The rig's kernels are built from branch "rig": the series and, on top of it, what
-# works round the emulators (scripts/rig/patches).
+# works round the emulators.
 rig_branch() {
-	if [ "$(git -C "$SRC" merge-base rig exclusive 2>/dev/null)" = "$(git -C "$SRC" rev-parse exclusive)" ] &&
-		[ "$(git -C "$SRC" rev-list --count exclusive..rig)" = "$(find "$TOP/scripts/rig/patches" -name '*.patch' | wc -l)" ]; then
-		[ "$(git -C "$SRC" symbolic-ref --short HEAD)" = rig ] || git -C "$SRC" checkout -q rig
-		return
-	fi
-	git -C "$SRC" checkout -q -B rig exclusive
-	for patch in "$TOP"/scripts/rig/patches/*.patch; do
-		git -C "$SRC" -c core.hooksPath=/dev/null am -q --committer-date-is-author-date "$patch" ||
-			die "the rig's patch ${patch##*/} does not apply"
-	done
+	"$TOP/scripts/rig-branch.sh" "$SRC" rig exclusive
 }
 
 if [ -n "$tip" ]; then

@@ -3,106 +3,170 @@
 #
 # Everything that can be said about the sources without booting anything:
 #
-#   - the patches and the C files pass the tree's checkpatch
 #   - the scripts pass shellcheck
-#   - each UAPI header compiles alone
+#   - every file has its licence line
+#   - the patches and the C files pass the tree's checkpatch --strict, but for what
+#     scripts/checkpatch.allow lists
+#   - each UAPI header compiles alone, as C and as C++
 #   - patches/series applies to the base without fuzz
 #   - regenerating patches/ from the result gives the same bytes
-#   - the module passes sparse, where it and the kernel are built
+#   - the list of control tests has each KVM selftest of the tree
+#   - what the series adds passes sparse, where the kernel is built, and so does the
+#     module
 #
 # FULL=1 adds: every prefix of the series compiles (takes hours from nothing).
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
-need git perl shellcheck gcc
+need git perl shellcheck gcc g++ sparse make
+# checkpatch runs a script with modules that deps.sh installs for the distribution's
+# own Python.
+PATH=/usr/bin:$PATH
 
 bad=0
-verdict() {
-	if [ "$1" -eq 0 ]; then
-		say "check: ok    $2"
-	else
-		say "check: FAIL  $2"
-		bad=$((bad + 1))
-	fi
-}
-
 mkdir -p "$LOGS"
 log=$LOGS/check.log
 : >"$log"
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM HUP
 
-status=0
-find "$TOP/scripts" "$TOP/.ci" -type f ! -name '*.awk' ! -name '*.config' ! -name '*.conf' ! -name '*.bt' \
-	-exec sh -c 'for f; do head -n 2 "$f" | grep -qE "^#!.*sh|SPDX" && shellcheck -x -P "$0" "$f" || exit 1; done' \
-	"$TOP" {} + >>"$log" 2>&1 || status=$?
-verdict "$status" "shellcheck"
+# verdict NAME FILE: FILE holds the complaints; none is what is wanted.
+verdict() {
+	if [ ! -s "$2" ]; then
+		say "check: ok    $1"
+		return
+	fi
+	say "check: FAIL  $1 ($(wc -l <"$2") lines)"
+	{
+		echo "--- $1"
+		cat "$2"
+	} >>"$log"
+	bad=$((bad + 1))
+}
 
-status=0
-find "$TOP" -path "$BUILD" -prune -o -path "$TOP/.git" -prune -o -path "$TOP/patches" -prune -o \
-	-type f \( -name '*.[chS]' -o -name '*.sh' -o -name '*.awk' -o -name '*.bt' -o -name Kbuild -o -name Makefile -o -name init \) -print |
-	while read -r file; do
-		head -n 3 "$file" | grep -q 'SPDX-License-Identifier: GPL-2.0' || echo "no SPDX line: $file"
-	done >"$log.spdx"
-[ ! -s "$log.spdx" ] || { cat "$log.spdx" >>"$log"; status=1; }
-verdict "$status" "licence lines"
+# Our files: those that git tracks or would.
+sources() {
+	git -C "$TOP" ls-files --cached --others --exclude-standard -- "$@" | sort -u |
+		while read -r file; do
+			[ ! -f "$TOP/$file" ] || echo "$file"
+		done
+}
 
-status=0
-find "$TOP/patches" -name '*.patch' | sort | while read -r patch; do
-	(cd "$SRC" && perl scripts/checkpatch.pl --terse --no-summary --show-types "$patch") || echo bad >"$log.bad"
-done >>"$log" 2>&1
-[ ! -e "$log.bad" ] || { status=1; rm -f "$log.bad"; }
-verdict "$status" "checkpatch, patches"
+# Scripts are told by their first lines, not by their names.
+for file in $(sources scripts .ci kselftests module/tools); do
+	head -n 3 "$TOP/$file" | grep -qE '^#!.*/(ba|da)?sh|shellcheck shell=' || continue
+	(cd "$TOP" && shellcheck -x -P . "$file") || :
+done >"$tmp/shellcheck" 2>&1
+verdict "shellcheck" "$tmp/shellcheck"
 
-status=0
-for dir in module kselftests; do
-	[ -d "$TOP/$dir" ] || continue
-	find "$TOP/$dir" -name '*.[chS]' | sort | while read -r file; do
-		(cd "$SRC" && perl scripts/checkpatch.pl --terse --no-summary --no-tree --show-types -f "$file") ||
-			echo bad >"$log.bad"
-	done >>"$log" 2>&1
-done
-[ ! -e "$log.bad" ] || { status=1; rm -f "$log.bad"; }
-verdict "$status" "checkpatch, C files"
+for file in $(sources '*.[chS]' '*.sh' '*.awk' '*.bt' '*Kbuild' '*Makefile' '*/init' '.ci/*'); do
+	head -n 3 "$TOP/$file" | grep -q 'SPDX-License-Identifier: GPL-2.0' ||
+		echo "no SPDX line: $file"
+done >"$tmp/spdx"
+verdict "licence lines" "$tmp/spdx"
 
-status=0
-for header in "$TOP"/module/include/uapi/linux/*.h; do
-	[ -f "$header" ] || continue
-	gcc -std=gnu99 -Wall -Wextra -Werror -fsyntax-only -x c "$header" >>"$log" 2>&1 || status=1
-done
-verdict "$status" "UAPI headers compile alone"
+# allowed: drop from checkpatch's "PATH:LINE: LEVEL:TYPE: TEXT" what is allowed.
+allowed() {
+	awk '
+	NR == FNR {
+		sub(/[ \t]*#.*/, "")
+		if (NF == 2) {
+			path[++n] = "^(" $1 ")$"
+			types[n] = "," $2 ","
+		}
+		next
+	}
+	{
+		split($0, a, ":")
+		for (i = 1; i <= n; i++)
+			if (index(types[i], "," a[4] ",") && a[1] ~ path[i])
+				next
+		print
+	}' "$TOP/scripts/checkpatch.allow" -
+}
 
+for patch in $(sources 'patches/*.patch'); do
+	(cd "$SRC" && perl scripts/checkpatch.pl --strict --terse --no-summary --show-types \
+		--showfile "$TOP/$patch" 2>&1) | allowed | sed "s|^|${patch##*/}: |"
+done >"$tmp/checkpatch"
+verdict "checkpatch, patches" "$tmp/checkpatch"
+
+for file in $(sources 'module/*.[chS]' 'kselftests/*.[chS]'); do
+	(cd "$SRC" && perl scripts/checkpatch.pl --strict --terse --no-summary --show-types \
+		--no-tree -f "$TOP/$file" 2>&1) | sed "s|^$TOP/||" | allowed
+done >"$tmp/checkpatch-c"
+verdict "checkpatch, C files" "$tmp/checkpatch-c"
+
+for header in $(sources 'module/include/uapi/*.h'); do
+	gcc -std=gnu99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c "$TOP/$header" || :
+	g++ -Wall -Wextra -Werror -fsyntax-only -x c++ "$TOP/$header" || :
+done >"$tmp/headers" 2>&1
+verdict "UAPI headers compile alone" "$tmp/headers"
+
+# A worktree of its own, so that nobody's work is touched.
 tree=$BUILD/check/linux
 if ! git -C "$tree" rev-parse -q --verify HEAD >/dev/null 2>&1; then
 	mkdir -p "$BUILD/check"
 	git -C "$SRC" worktree prune
 	git -C "$SRC" worktree add -q --detach "$tree" base
 fi
-status=0
 git -C "$tree" reset -q --hard
-"$TOP/scripts/am.sh" "$tree" check >>"$log" 2>&1 || status=$?
-verdict "$status" "series applies without fuzz"
-if [ "$status" -eq 0 ]; then
-	again=$(mktemp -d)
-	"$TOP/scripts/refresh.sh" check "$again" >>"$log" 2>&1 || status=$?
-	diff -r "$TOP/patches" "$again" >>"$log" 2>&1 || status=1
-	rm -rf "$again"
-	verdict "$status" "regenerated series is byte-identical"
+"$TOP/scripts/am.sh" "$tree" check >"$tmp/am.out" 2>&1 || cp "$tmp/am.out" "$tmp/am"
+touch "$tmp/am"
+verdict "series applies without fuzz" "$tmp/am"
+if [ ! -s "$tmp/am" ]; then
+	if "$TOP/scripts/refresh.sh" check "$tmp/again" >"$tmp/refresh" 2>&1; then
+		diff -r "$TOP/patches" "$tmp/again" >"$tmp/refresh" 2>&1 || :
+	fi
+	verdict "regenerated series is byte-identical" "$tmp/refresh"
 fi
 
-if [ -f "$OBJ/Module.symvers" ] && { [ -f "$TOP/module/Kbuild" ] || [ -f "$TOP/module/Makefile" ]; } && command -v sparse >/dev/null; then
-	status=0
-	"$TOP/scripts/module.sh" "$OBJ" "$BUILD/module-sparse" C=2 >"$log.sparse" 2>&1 || status=$?
-	grep -E "module-sparse/.*(warning|error):" "$log.sparse" >>"$log" && status=1
-	verdict "$status" "sparse, module"
+sed -n 's/^TEST_GEN_PROGS_x86_64 *+\{0,1\}= *\(x86_64\/\)\{0,1\}//p' \
+	"$tree/tools/testing/selftests/kvm/Makefile" | sort >"$tmp/tree-tests"
+sed -n 's/^-\{0,1\}\([A-Za-z0-9_]\{1,\}\).*/\1/p' "$TOP/kselftests/control" | sort >"$tmp/our-tests"
+diff "$tmp/tree-tests" "$tmp/our-tests" |
+	sed -n 's/^< /not in kselftests\/control: /p; s/^> /no test of the tree, or there twice: /p' >"$tmp/control"
+verdict "control tests are all listed" "$tmp/control"
+
+# Sparse looks at the branch as it is checked out; the objects are not touched.
+if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
+	new=$(git -C "$SRC" diff --name-only --diff-filter=A base exclusive -- '*.c' |
+		grep -v '/tests/.*_kunit\.c$' || :)
+	: >"$tmp/sparse-kernel"
+	for file in $new; do
+		# The scheduler's files are compiled as parts of another one.
+		unit=$(cd "$SRC" && grep -lE "^# *include \"${file##*/}\"" "${file%/*}"/*.c | head -n 1)
+		# Nothing of the make that called this, its job server least of all.
+		(unset MAKEFLAGS MFLAGS MAKELEVEL O
+		make -s -C "$SRC" O="$OBJ" CC="ccache gcc" HOSTCC="ccache gcc" \
+			C=2 "$(echo "${unit:-$file}" | sed "s/c\$/o/")") >>"$tmp/sparse-kernel.out" 2>&1 ||
+			echo "does not compile: $file" >>"$tmp/sparse-kernel"
+		grep -F "${file##*/}:" "$tmp/sparse-kernel.out" | grep -E '(warning|error):' \
+			>>"$tmp/sparse-kernel" || :
+		: >"$tmp/sparse-kernel.out"
+	done
+	verdict "sparse, kernel" "$tmp/sparse-kernel"
+
+	"$TOP/scripts/module.sh" "$OBJ" "$BUILD/module-sparse" C=2 >"$tmp/sparse.out" 2>&1 ||
+		cp "$tmp/sparse.out" "$tmp/sparse"
+	grep -E 'module-sparse/.*(warning|error):' "$tmp/sparse.out" >>"$tmp/sparse" || :
+	verdict "sparse, module" "$tmp/sparse"
+else
+	say "check: --    sparse needs a built kernel (make kernel)"
 fi
 
 if [ -n "${FULL:-}" ]; then
-	status=0
-	"$TOP/scripts/check-prefixes.sh" || status=$?
-	verdict "$status" "every prefix of the series compiles"
+	if "$TOP/scripts/check-prefixes.sh"; then
+		say "check: ok    every prefix of the series compiles"
+	else
+		say "check: FAIL  every prefix of the series compiles"
+		bad=$((bad + 1))
+	fi
 fi
 
 if [ "$bad" -ne 0 ]; then
-	tail -n 40 "$log"
-	die "$bad checks failed, log in ${log#"$TOP"/}"
+	head -n 60 "$log"
+	die "$bad checks failed, all of it in ${log#"$TOP"/}"
 fi

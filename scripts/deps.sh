@@ -10,7 +10,8 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-utils
 	kmod rsync perl python3-minimal ccache mmdebstrap util-linux procps
-	debian-archive-keyring libjson-c-dev sparse shellcheck"
+	debian-archive-keyring libjson-c-dev sparse shellcheck
+	python3-ply python3-git e2fsprogs isolinux syslinux-common xorriso"
 # With a tree of one's own the packaged source is not needed.
 [ -n "${KSRC:-}" ] || packages="$packages linux-source-6.12"
 

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-#   kernel.sh stock|exclusive|debug
+#   kernel.sh stock|stock-rig|exclusive|debug
 #
-# Configure and build one of the rig's kernels: the unpatched one, the patched one,
+# Configure and build one of the rig's kernels: the unpatched one (also with what
+# works round the emulators, which the stock host in Bochs needs), the patched one,
 # the patched one with lockdep and KASAN.  The builds are reproducible, the
 # compiler's results are kept by ccache, and finished images are kept in the cache
 # by what went into them, so that a fresh clone builds little.
@@ -23,6 +24,18 @@ stock)
 	src=$STOCK_SRC
 	obj=$STOCK_OBJ
 	may_lack='^CONFIG_KVM_EXCLUSIVE'
+	;;
+stock-rig)
+	src=$STOCK_RIG_SRC
+	obj=$STOCK_RIG_OBJ
+	may_lack='^CONFIG_KVM_EXCLUSIVE'
+	if ! git -C "$src" rev-parse -q --verify HEAD >/dev/null 2>&1; then
+		mkdir -p "${src%/*}"
+		git -C "$SRC" worktree prune
+		git -C "$SRC" worktree add -q --detach "$src" base
+	fi
+	# A commit is made of what is in it: the same patches give the same commit.
+	"$TOP/scripts/rig-branch.sh" "$src" stock-rig base
 	;;
 exclusive)
 	obj=$OBJ
@@ -59,7 +72,7 @@ if [ -n "$key" ] && [ -f "$image" ] && [ "$(cat "$obj/.kvm-exclusive-key" 2>/dev
 	exit 0
 fi
 # The unpatched kernel is only booted; the image is all that is needed.
-if [ -n "$key" ] && [ "$flavour" = stock ] && [ -f "$kept/bzImage" ]; then
+if [ -n "$key" ] && [ "${flavour%-rig}" = stock ] && [ -f "$kept/bzImage" ]; then
 	mkdir -p "${image%/*}"
 	cp "$kept/bzImage" "$image"
 	cp "$kept/System.map" "$obj/"

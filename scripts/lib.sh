@@ -20,6 +20,9 @@ STOCK_SRC=$BUILD/stock/linux
 OBJ=$BUILD/exclusive/obj
 DEBUG_OBJ=$BUILD/exclusive/obj-debug
 STOCK_OBJ=$BUILD/stock/obj
+# The unpatched kernel as a host in Bochs: with what works round the emulators.
+STOCK_RIG_SRC=$BUILD/stock-rig/linux
+STOCK_RIG_OBJ=$BUILD/stock-rig/obj
 
 RIG_INITRAMFS=$BUILD/rig-initramfs.cpio.gz
 GUEST_INITRAMFS=$BUILD/guest-initramfs.cpio.gz
@@ -31,6 +34,18 @@ JOBS=${JOBS:-$(($(nproc) + 1))}
 export GIT_AUTHOR_NAME="kvm-exclusive" GIT_AUTHOR_EMAIL="kvm-exclusive@localhost"
 export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+
+# host_image FLAVOUR PLATFORM: the emulated host's kernel.
+host_image() {
+	case $1/$2 in
+	stock/intel) hi_obj=$STOCK_RIG_OBJ ;;
+	stock/*) hi_obj=$STOCK_OBJ ;;
+	exclusive/*) hi_obj=$OBJ ;;
+	debug/*) hi_obj=$DEBUG_OBJ ;;
+	*) die "no such kernel: $1" ;;
+	esac
+	echo "$hi_obj/arch/x86/boot/bzImage"
+}
 
 say() {
 	printf '%s\n' "$*"

@@ -2,8 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Run every kselftest of kselftests/list in the emulated host and say how many
-# passed.  FLAVOUR=debug runs them on the debug kernel.  The status is 0 only when
-# nothing failed and nothing that is required was skipped.
+# passed.  FLAVOUR=debug runs them on the debug kernel, FLAVOUR=stock on the unpatched
+# one, PLATFORM=intel in Bochs.  The status is 0 only when nothing failed and nothing
+# that is required was skipped.
+#
+# The control (scripts/control.sh) is part of it on the platform amd, unless another
+# kernel than the patched one, or another list, is asked for.  CONTROL=0 leaves it out,
+# CONTROL=1 has it on another platform, CONTROL=only leaves everything else out.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -11,26 +16,30 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 flavour=${FLAVOUR:-exclusive}
 platform=${PLATFORM:-amd}
-list=${TEST_LIST:-$TOP/kselftests/list}
+list=$TOP/kselftests/list
+# A platform may have a list of its own.
+[ ! -r "$list.$platform" ] || list=$list.$platform
+list=${TEST_LIST:-$list}
 module=$BUILD/module
 limit=60
 total=${TEST_TIMEOUT:-1500}
 case $flavour in
-exclusive) kernel=$OBJ/arch/x86/boot/bzImage ;;
-stock) kernel=$STOCK_OBJ/arch/x86/boot/bzImage ;;
 debug)
-	kernel=$DEBUG_OBJ/arch/x86/boot/bzImage
 	module=$BUILD/module-debug
 	limit=300
 	total=${TEST_TIMEOUT:-3000}
 	;;
-*) die "no such kernel: $flavour" ;;
 esac
-kernel=${KERNEL:-$kernel}
+kernel=${KERNEL:-$(host_image "$flavour" "$platform")}
 [ -r "$list" ] || die "no list of tests at $list"
+control=${CONTROL:-}
+if [ -z "$control" ]; then
+	control=0
+	[ "$flavour/$platform/${TEST_LIST:-}" != exclusive/amd/ ] || control=1
+fi
 
 payload=$BUILD/payload-test
-out=$BUILD/rig-test-$flavour
+out=$BUILD/rig-test-$platform-$flavour
 report=$REPORT/test-$platform-$flavour
 rm -rf "$out" "$report"
 mkdir -p "$out" "$report"
@@ -38,24 +47,33 @@ mkdir -p "$out" "$report"
 [ "$flavour" != stock ] || rm -f "$payload/module/kvm-exclusive.ko"
 cp "$list" "$payload/kselftests/list"
 
-status=0
-"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
-	--share "$payload" --out "$out" --append "kvm_excl_platform=$platform ${APPEND:-}" \
-	-- ./test/host.sh list "$limit" || status=$?
+# The host's part; leaves its results in out/results.
+host_tests() {
+	status=0
+	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
+		--share "$payload" --out "$out" --append "${APPEND:-}" \
+		-- ./test/host.sh list "$limit" || status=$?
+	touch "$out/results"
+	cp -r "$out/tap" "$out/console.log" "$out/output.log" "$report/" 2>/dev/null || :
+	# A host that went down took a test with it, and those after it.
+	if [ "$status" -ne 0 ] || ! grep -qx end "$out/results"; then
+		say "FAIL: the host: $(tail -n 1 "$out/verdict")"
+		say "      during: $(tail -n 1 "$out/output.log")"
+		echo "fail host 0 $(tail -n 1 "$out/verdict")" >>"$out/results"
+	fi
+}
 
-cp -r "$out/tap" "$out/console.log" "$out/output.log" "$report/" 2>/dev/null || :
-touch "$out/results"
+: >"$out/results"
+[ "$control" = only ] || host_tests
+if [ "$control" != 0 ]; then
+	KERNEL=$kernel "$TOP/scripts/control.sh" "$payload" "$report/control"
+	cat "$report/control/results" >>"$out/results"
+fi
 cp "$out/results" "$report/results"
 
 passed=$(grep -c '^pass ' "$out/results" || :)
 failed=$(grep -c -E '^(fail|required-skip) ' "$out/results" || :)
 skipped=$(grep -c '^skip ' "$out/results" || :)
 grep -E '^(fail|required-skip|skip) ' "$out/results" || :
-# A host that went down took a test with it, and those after it.
-if [ "$status" -ne 0 ] || ! grep -qx end "$out/results"; then
-	say "FAIL: the host: $(tail -n 1 "$out/verdict")"
-	say "      during: $(tail -n 1 "$out/output.log")"
-	failed=$((failed + 1))
-fi
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -60,9 +60,9 @@ int excl_claim_first(int ctx, unsigned int count)
 	return excl_claim(ctx, cpus, count);
 }
 
-int excl_bind(int ctx, int vm_fd)
+int excl_bind(int ctx, int vm_fd, uint32_t flags)
 {
-	struct kvm_excl_bind_vm arg = { .size = sizeof(arg), .vm_fd = vm_fd };
+	struct kvm_excl_bind_vm arg = { .size = sizeof(arg), .flags = flags, .vm_fd = vm_fd };
 
 	return ioctl(ctx, KVM_EXCL_BIND_VM, &arg);
 }
@@ -74,9 +74,9 @@ int excl_unbind(int ctx)
 	return ioctl(ctx, KVM_EXCL_UNBIND_VM, &arg);
 }
 
-int excl_arm(int ctx)
+int excl_arm(int ctx, uint32_t flags)
 {
-	struct kvm_excl_arm_vm arg = { .size = sizeof(arg) };
+	struct kvm_excl_arm_vm arg = { .size = sizeof(arg), .flags = flags };
 
 	return ioctl(ctx, KVM_EXCL_ARM_VM, &arg);
 }

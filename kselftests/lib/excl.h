@@ -31,13 +31,20 @@ bool excl_stock(void);
 /* Skip the test where exclusive mode cannot be had, saying why. */
 void excl_require(unsigned int ncpus);
 
+/*
+ * Let the VM have a counting timer that it can program itself: armed for, with the
+ * hardware's bus period if that is a whole number of ns. Returns the period in ns.
+ */
+struct excl_vm;
+uint64_t excl_vm_direct_timer(struct excl_vm *ev);
+
 /* The ioctls of a context. 0 or -1 with errno. */
 int excl_open(void);
 int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
 int excl_claim_first(int ctx, unsigned int count);
-int excl_bind(int ctx, int vm_fd);
+int excl_bind(int ctx, int vm_fd, uint32_t flags);
 int excl_unbind(int ctx);
-int excl_arm(int ctx);
+int excl_arm(int ctx, uint32_t flags);
 int excl_vcpu_status(int ctx, unsigned int index,
 		     struct kvm_excl_get_vcpu_status *status);
 
@@ -68,6 +75,8 @@ uint64_t excl_kicks(const struct excl_counters *c);
 /**
  * struct excl_vm - a VM with its context and the threads that run its vCPUs
  * @ctx: the context, -1 without
+ * @new_vm: bind the VM by ARM_VM, as it is created, and not by BIND_VM after it
+ * @flags: KVM_EXCL_* flags of ARM_VM or BIND_VM
  * @on_exit: called in the vCPU's thread for an exit to user space that is no
  *	ucall of libkvm's; true to run on
  * @on_sync: called for GUEST_SYNC; @args are its arguments
@@ -76,6 +85,8 @@ uint64_t excl_kicks(const struct excl_counters *c);
 struct excl_vm {
 	struct kvm_vm *vm;
 	int ctx;
+	bool new_vm;
+	uint32_t flags;
 	unsigned int nr_vcpus;
 	struct kvm_vcpu *vcpus[EXCL_MAX_VCPUS];
 	bool (*on_exit)(struct excl_vm *ev, struct kvm_vcpu *vcpu);
@@ -141,6 +152,12 @@ unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 
 /* MSRs of a host CPU through /dev/cpu; false when it cannot be read. */
 bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val);
+
+/* Has the host's local APIC timer a TSC-deadline mode? */
+bool excl_host_has_tsc_deadline(void);
+
+/* Address of a CPU's instance of a per-CPU variable of the kernel, 0 when unknown. */
+unsigned long excl_host_per_cpu(const char *name, int cpu);
 
 /*
  * Does a local vector table entry of a host CPU hold an unmasked fixed vector

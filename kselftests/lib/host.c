@@ -4,6 +4,7 @@
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <elf.h>
 #include <sys/sysinfo.h>
 
 #include "excl.h"
@@ -21,6 +22,19 @@ bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val)
 	ok = pread(fd, val, sizeof(*val), msr) == sizeof(*val);
 	close(fd);
 	return ok;
+}
+
+bool excl_host_has_tsc_deadline(void)
+{
+	char line[4096];
+	bool has = false;
+	FILE *f = fopen("/proc/cpuinfo", "r");
+
+	while (f && !has && fgets(line, sizeof(line), f))
+		has = !strncmp(line, "flags", 5) && strstr(line, " tsc_deadline_timer");
+	if (f)
+		fclose(f);
+	return has;
 }
 
 int excl_scan_lvts(int cpu)
@@ -182,6 +196,71 @@ static void add_cpus(struct excl_snapshot *s)
 	}
 }
 
+static unsigned long kernel_symbol(const char *name)
+{
+	unsigned long address = 0, value;
+	char line[256], symbol[128];
+	FILE *f = fopen("/proc/kallsyms", "re");
+
+	while (f && !address && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %*c %127s", &value, symbol) == 2 &&
+		    !strcmp(symbol, name))
+			address = value;
+	}
+	if (f)
+		fclose(f);
+	return address;
+}
+
+/* Through /proc/kcore, an ELF core file of the kernel's memory. */
+static bool read_kernel(unsigned long address, void *to, size_t size)
+{
+	Elf64_Ehdr header;
+	Elf64_Phdr segment;
+	bool ok = false;
+	int i, fd = open("/proc/kcore", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &header, sizeof(header), 0) == sizeof(header)) {
+		for (i = 0; !ok && i < header.e_phnum; i++) {
+			if (pread(fd, &segment, sizeof(segment), header.e_phoff +
+				  i * sizeof(segment)) != sizeof(segment))
+				break;
+			if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
+			    address + size <= segment.p_vaddr + segment.p_memsz)
+				ok = pread(fd, to, size, segment.p_offset + address -
+					   segment.p_vaddr) == (ssize_t)size;
+		}
+	}
+	close(fd);
+	return ok;
+}
+
+unsigned long excl_host_per_cpu(const char *name, int cpu)
+{
+	unsigned long offsets = kernel_symbol("__per_cpu_offset");
+	unsigned long variable = kernel_symbol(name), offset;
+
+	if (!offsets || !variable ||
+	    !read_kernel(offsets + cpu * sizeof(offset), &offset, sizeof(offset)))
+		return 0;
+	return variable + offset;
+}
+
+/* All CPUs have the same IDT: Intel SDM volume 3, "IDT Descriptors". */
+static void add_idt(struct excl_snapshot *s)
+{
+	unsigned long table = kernel_symbol("idt_table");
+	uint64_t gates[256][2];
+	int i;
+
+	if (!table || !read_kernel(table, gates, sizeof(gates)))
+		return;
+	for (i = 0; i < 256; i++)
+		add(s, "idt %d=%016lx%016lx", i, gates[i][1], gates[i][0]);
+}
+
 static int compare(const void *a, const void *b)
 {
 	return strcmp(*(char **)a, *(char **)b);
@@ -193,6 +272,7 @@ void excl_snapshot_take(struct excl_snapshot *s)
 	add_irqs(s);
 	add_tasks(s);
 	add_cpus(s);
+	add_idt(s);
 	add_file(s, "/sys/devices/system/cpu/online");
 	add_file(s, "/sys/devices/system/cpu/isolated");
 	add_file(s, "/sys/devices/system/cpu/nohz_full");

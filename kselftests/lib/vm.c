@@ -2,6 +2,7 @@
 /*
  * A VM with a context, and the threads that run its vCPUs
  */
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "excl.h"
@@ -41,18 +42,41 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 	ev->nr_vcpus = nr_vcpus;
 	ev->ctx = -1;
 	memset(ev->threads, 0, sizeof(ev->threads));
+	if (!excl_stock()) {
+		ev->ctx = excl_open();
+		TEST_ASSERT(ev->ctx >= 0, "open: %s", strerror(errno));
+		TEST_ASSERT(!excl_claim_first(ev->ctx, nr_vcpus), "claim: %s",
+			    strerror(errno));
+		if (ev->new_vm)
+			TEST_ASSERT(!excl_arm(ev->ctx, ev->flags), "arm: %s",
+				    strerror(errno));
+	}
 	ev->vm = vm_create_with_vcpus(nr_vcpus, guest_code, ev->vcpus);
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_args_set(ev->vcpus[i], 1, (uint64_t)i);
 		excl_counters_open(ev->vcpus[i]);
 	}
 
+	if (!excl_stock() && !ev->new_vm)
+		TEST_ASSERT(!excl_bind(ev->ctx, ev->vm->fd, ev->flags), "bind: %s",
+			    strerror(errno));
+}
+
+uint64_t excl_vm_direct_timer(struct excl_vm *ev)
+{
+	struct kvm_excl_get_info info = { .size = sizeof(info) };
+	int fd;
+
 	if (excl_stock())
-		return;
-	ev->ctx = excl_open();
-	TEST_ASSERT(ev->ctx >= 0, "open: %s", strerror(errno));
-	TEST_ASSERT(!excl_claim_first(ev->ctx, nr_vcpus), "claim: %s", strerror(errno));
-	TEST_ASSERT(!excl_bind(ev->ctx, ev->vm->fd), "bind: %s", strerror(errno));
+		return 1;
+	ev->new_vm = true;
+	fd = excl_open();
+	TEST_ASSERT(fd >= 0 && !ioctl(fd, KVM_EXCL_GET_INFO, &info), "GET_INFO");
+	close(fd);
+	if (!info.timer_hz || 1000000000 % info.timer_hz)
+		return 1;
+	ev->flags |= KVM_EXCL_HW_BUS_PERIOD;
+	return 1000000000 / info.timer_hz;
 }
 
 static bool handle_exit(struct excl_thread *t)

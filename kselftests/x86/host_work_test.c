@@ -232,7 +232,8 @@ int main(int argc, char **argv)
 
 		memset(buckets, 0, sizeof(buckets));
 		max = 0;
-		r = err = 0;
+		r = 0;
+		err = 0;
 		/* The bound is for one; all of a kind get no more than 5 s. */
 		end = excl_now_ns() + 5000000000ULL;
 		for (j = 0; !r && j < n && (!j || excl_now_ns() < end); j++) {

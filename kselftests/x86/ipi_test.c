@@ -73,7 +73,8 @@ static void one(uint64_t to, uint32_t dest, uint32_t low, uint8_t vector)
 	v->sent++;
 	GUEST_ASSERT(guest_wait(v->received[to][vector] != was[to]));
 	for (i = 0; i < NR; i++) {
-		if (v->received[i][vector] != was[i] + (i == to))
+		was[i] += i == to;
+		if (v->received[i][vector] != was[i])
 			v->bad++;
 	}
 }
@@ -111,7 +112,7 @@ static void do_step(uint64_t index, uint64_t step)
 	switch (step) {
 	case AFTER:
 		n = n / 10 + 1;
-		/* fall through */
+		fallthrough;
 	case PAIRS:
 		for (to = 0; to < NR; to++) {
 			if (to == index)

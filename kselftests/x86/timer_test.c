@@ -23,7 +23,7 @@
 enum phase { ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE };
 
 static struct {
-	uint64_t count, period_us;	/* by the host, before the start */
+	uint64_t count, period_us, bus_ns; /* by the host, before the start */
 	uint64_t go;			/* by the host: the phase it has seen */
 	uint64_t phase;
 	uint64_t target, fired, unarmed, running;
@@ -35,7 +35,7 @@ static struct {
 
 static uint32_t ticks(void)
 {
-	return g.period_us * 1000;
+	return g.period_us * 1000 / g.bus_ns;
 }
 
 static void on_timer(struct ex_regs *regs)
@@ -130,7 +130,9 @@ static void guest_code(uint64_t index)
 	v->unarmed = 0;
 	v->max_stall = 0;
 	v->stalled = 0;
-	v->spin = v->start = v->last = rdtsc();
+	v->last = rdtsc();
+	v->start = v->last;
+	v->spin = v->last;
 	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
 	spin(0, v->count);
 	guest_cli();
@@ -148,7 +150,7 @@ static void guest_code(uint64_t index)
 int main(int argc, char **argv)
 {
 	struct excl_counters c0, c1, c2, c3;
-	uint64_t count, us, exits, periods;
+	uint64_t count, us, exits, periods, bus_ns;
 	volatile typeof(g) *v;
 	struct excl_vm ev = {};
 	bool ok, direct;
@@ -159,11 +161,13 @@ int main(int argc, char **argv)
 	us = excl_arg(argc, argv, 2, 500);
 	ksft_set_plan(6);
 
+	bus_ns = excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, 1, guest_code);
 	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
 	v = excl_shared(&ev, g);
 	v->count = count;
 	v->period_us = us;
+	v->bus_ns = bus_ns;
 	excl_vm_start(&ev);
 
 	ok = excl_wait(&ev, v->phase == ONESHOT_READY, 20);

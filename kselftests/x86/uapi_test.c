@@ -170,7 +170,7 @@ static void common(const struct ioctl_case *c, int fd)
 	arg.size = 0;
 	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: size 0", c->name);
 	fill(c);
-	arg.flags = 1;
+	arg.flags = 1u << 2;
 	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: a flag", c->name);
 	fill(c);
 	arg.flags = 1u << 31;
@@ -204,7 +204,7 @@ static void test_common(struct kvm_vm *vm)
 		fd = cmd == KVM_EXCL_CLAIM_CPUS || cmd == KVM_EXCL_GET_INFO ?
 			must_open() : claimed();
 		if (cmd == KVM_EXCL_UNBIND_VM || cmd == KVM_EXCL_GET_VCPU_STATUS) {
-			if (excl_bind(fd, vm->fd))
+			if (excl_bind(fd, vm->fd, 0))
 				ksft_exit_fail_msg("bind: %s\n", strerror(errno));
 		}
 		common(&cases[i], fd);
@@ -262,8 +262,8 @@ static void test_arm_and_bind(struct kvm_vm *vm)
 	struct pollfd p;
 
 	a = must_open();
-	expect(ENXIO, excl_arm(a), "ARM_VM: no CPUs");
-	expect(ENXIO, excl_bind(a, vm->fd), "BIND_VM: no CPUs");
+	expect(ENXIO, excl_arm(a, 0), "ARM_VM: no CPUs");
+	expect(ENXIO, excl_bind(a, vm->fd, 0), "BIND_VM: no CPUs");
 	expect(ENXIO, excl_unbind(a), "UNBIND_VM: no VM");
 	close(a);
 
@@ -271,25 +271,25 @@ static void test_arm_and_bind(struct kvm_vm *vm)
 	b = must_open();
 	excl_claim(b, other_cpu, 1);
 	expect(ENXIO, excl_unbind(a), "UNBIND_VM: CPUs, but no VM");
-	expect(EBADF, excl_bind(a, -1), "BIND_VM: no file");
-	expect(EINVAL, excl_bind(a, null), "BIND_VM: no VM");
-	expect(EINVAL, excl_bind(a, vm->kvm_fd), "BIND_VM: /dev/kvm itself");
-	expect(0, excl_arm(a), "ARM_VM");
-	expect(EBUSY, excl_arm(a), "ARM_VM: armed already");
-	expect(EBUSY, excl_bind(a, vm->fd), "BIND_VM: armed");
-	expect(EBUSY, excl_arm(b), "ARM_VM: another context for this process");
+	expect(EBADF, excl_bind(a, -1, 0), "BIND_VM: no file");
+	expect(EINVAL, excl_bind(a, null, 0), "BIND_VM: no VM");
+	expect(EINVAL, excl_bind(a, vm->kvm_fd, 0), "BIND_VM: /dev/kvm itself");
+	expect(0, excl_arm(a, 0), "ARM_VM");
+	expect(EBUSY, excl_arm(a, 0), "ARM_VM: armed already");
+	expect(EBUSY, excl_bind(a, vm->fd, 0), "BIND_VM: armed");
+	expect(EBUSY, excl_arm(b, 0), "ARM_VM: another context for this process");
 	expect(0, excl_unbind(a), "UNBIND_VM: disarms");
-	expect(0, excl_bind(a, vm->fd), "BIND_VM");
-	expect(EBUSY, excl_arm(a), "ARM_VM: has a VM");
-	expect(EBUSY, excl_bind(a, vm->fd), "BIND_VM: has this VM");
-	expect(EBUSY, excl_bind(b, vm->fd), "BIND_VM: the VM has a context");
+	expect(0, excl_bind(a, vm->fd, 0), "BIND_VM");
+	expect(EBUSY, excl_arm(a, 0), "ARM_VM: has a VM");
+	expect(EBUSY, excl_bind(a, vm->fd, 0), "BIND_VM: has this VM");
+	expect(EBUSY, excl_bind(b, vm->fd, 0), "BIND_VM: the VM has a context");
 	expect(0, excl_unbind(a), "UNBIND_VM");
-	expect(0, excl_bind(b, vm->fd), "BIND_VM: to the other context");
+	expect(0, excl_bind(b, vm->fd, 0), "BIND_VM: to the other context");
 	close(b);
 
 	/* Armed: the next VM is bound, and poll() tells its end. */
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	expect(0, excl_arm(a), "ARM_VM: once more");
+	expect(0, excl_arm(a, 0), "ARM_VM: once more");
 	fd = ioctl(kvm, KVM_CREATE_VM, 0);
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg.context);
@@ -347,7 +347,7 @@ static void test_status(struct kvm_vm *vm)
 	expect(ENOENT, get_context(b, ~0ULL), "GET_CONTEXT: none so high");
 
 	expect(ENXIO, get_status(a, 0, 0), "GET_VCPU_STATUS: no VM");
-	expect(0, excl_bind(a, vm->fd), "BIND_VM");
+	expect(0, excl_bind(a, vm->fd, 0), "BIND_VM");
 	expect(0, get_status(a, 0, 0), "GET_VCPU_STATUS: own");
 	ksft_test_result(arg.status.cpu == -1 && !arg.status.attached,
 			 "GET_VCPU_STATUS: a vCPU that has not run has no CPU\n");

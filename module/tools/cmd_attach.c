@@ -20,12 +20,14 @@ struct arguments {
 	struct cpulist cpus;
 	int pid;
 	int fd;
+	unsigned int flags;
 };
 
 static const struct argp_option options[] = {
 	{ "pid", 'p', "PID", 0, "Process of the VMM", 0 },
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
 	{ "fd", 'f', "FD", 0, "Its file descriptor of the VM, when it has several", 0 },
+	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
 	{ }
 };
 
@@ -52,6 +54,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->pid = number(arg, 1);
 		if (a->pid < 0)
 			argp_error(state, "--pid %s: not a process number", arg);
+		return 0;
+	case 'k':
+		a->flags |= KVM_EXCL_KEEP_HLT;
 		return 0;
 	case 'f':
 		a->fd = number(arg, 0);
@@ -113,10 +118,11 @@ static int find_vm_fd(int pid)
 	return found;
 }
 
-static int bind_vm(int ctx, int vm, int pid)
+static int bind_vm(int ctx, int vm, int pid, unsigned int flags)
 {
 	struct kvm_excl_bind_vm bind = {
 		.size = sizeof(bind),
+		.flags = flags,
 		.vm_fd = vm,
 	};
 
@@ -205,7 +211,7 @@ int cmd_attach(int argc, char **argv)
 	ret = device_claim(ctx, &a.cpus);
 	if (ret)
 		return ret;
-	ret = bind_vm(ctx, vm, a.pid);
+	ret = bind_vm(ctx, vm, a.pid, a.flags);
 	/* It must not live on here. */
 	close(vm);
 	if (!ret)

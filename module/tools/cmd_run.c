@@ -11,11 +11,15 @@
 
 struct arguments {
 	struct cpulist cpus;
+	unsigned int flags;
 	char **vmm;
 };
 
 static const struct argp_option options[] = {
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
+	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
+	{ "hw-bus-period", 'b', NULL, 0, "Give the guest's APIC timer the period of the "
+	  "hardware's, so that a guest without TSC deadline programs it itself", 0 },
 	{ }
 };
 
@@ -29,6 +33,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		wrong = cpulist_parse(arg, &a->cpus);
 		if (wrong)
 			argp_error(state, "--cpus %s: %s", arg, wrong);
+		return 0;
+	case 'k':
+		a->flags |= KVM_EXCL_KEEP_HLT;
+		return 0;
+	case 'b':
+		a->flags |= KVM_EXCL_HW_BUS_PERIOD;
 		return 0;
 	case ARGP_KEY_ARG:
 		a->vmm = state->argv + state->next - 1;
@@ -68,7 +78,13 @@ int cmd_run(int argc, char **argv)
 	ret = device_claim(ctx, &a.cpus);
 	if (ret)
 		return ret;
+	arm.flags = a.flags;
 	if (ioctl(ctx, KVM_EXCL_ARM_VM, &arm)) {
+		if (errno == EOPNOTSUPP) {
+			complain("--hw-bus-period: the APIC timer's period is no whole number "
+				 "of ns on this host; run without it");
+			return STATUS_UNSUPPORTED;
+		}
 		complain("cannot arm the context: %s", strerror(errno));
 		return STATUS_FAILED;
 	}

@@ -16,6 +16,7 @@ nginx_requests=$3
 
 share=/mnt/share
 out=/mnt/out
+platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 # The guest's CPUs.  What else runs in the host, the VMMs' other threads and the
 # ordinary VM included, is kept on the others, so that stock mode competes with
 # nothing either.
@@ -24,6 +25,10 @@ other_cpus=0-1
 # Every step in the guest has a limit of its own, so that a hang is named.
 boot_limit=180
 load_limit=600
+initrd=$(echo "$share"/guest-initramfs.cpio*)
+# QEMU's TCG has no TSC-deadline timer, and KVM would emulate one.
+guest_cpu=host
+[ "$platform" != amd ] || guest_cpu=host,tsc-deadline=off
 
 vmm_pid=
 beat_pid=
@@ -59,8 +64,8 @@ start_vm() {
 	# shellcheck disable=SC2086 # a list of words
 	$launcher qemu-system-x86_64 -name "$1,debug-threads=on" \
 		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu host,tsc-deadline=off -smp "$3" -m "$2" \
-		-kernel "$share/guest-bzImage" -initrd "$share/guest-initramfs.cpio.gz" \
+		-M q35 -accel kvm -cpu "$guest_cpu" -smp "$3" -m "$2" \
+		-kernel "$share/guest-bzImage" -initrd "$initrd" \
 		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
 		-chardev "file,id=console,path=/tmp/$1.console" -serial chardev:console \
 		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \

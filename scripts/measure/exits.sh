@@ -8,7 +8,7 @@
 #
 # PID is the VMM.  Leaves in OUTDIR: by_reason ("REASON COUNT" lines), report.txt
 # (what perf printed), counters ("NAME COUNT", KVM's own statistics over the same
-# span) and msr ("read|write MSR COUNT").  The status is the command's.
+# span) and msr ("read|write MSR COUNT", of this VM's vCPUs).  The status is the command's.
 #
 # perf starts disabled and is switched on and off through its control pipe, which
 # it acknowledges, so that it covers the command and nothing else.
@@ -66,7 +66,7 @@ exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
 
 # A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
 if [ -e "$hist/hist" ]; then
-	echo 'hist:keys=write,ecx.hex:size=4096' >"$hist/trigger" || :
+	echo 'hist:keys=common_pid,write,ecx.hex:size=4096' >"$hist/trigger" || :
 fi
 step "perf starts"
 counters >"$tmp/before"
@@ -78,16 +78,23 @@ step "load ended"
 control disable
 counters >"$tmp/after"
 if [ -e "$hist/hist" ]; then
-	awk '/ecx:/ {
+	# Other VMs are counted there too: keep what this VMM's threads did.
+	find "/proc/$pid/task" -mindepth 1 -maxdepth 1 -printf '%f\n' >"$tmp/threads"
+	awk 'NR == FNR { ours[$1] = 1; next }
+	/ecx:/ {
 		gsub(/[{},:]/, " ")
 		for (i = 1; i < NF; i++) {
+			if ($i == "common_pid") t = $(i + 1)
 			if ($i == "write") w = $(i + 1)
 			if ($i == "ecx") m = $(i + 1)
 			if ($i == "hitcount") n = $(i + 1)
 		}
-		print (w ? "write" : "read"), m, n
-	}' "$hist/hist" >"$dir/msr"
-	echo '!hist:keys=write,ecx.hex:size=4096' >"$hist/trigger" || :
+		if (t in ours)
+			count[(w ? "write" : "read") " " m] += n
+	}
+	END { for (key in count) print key, count[key] }' "$tmp/threads" "$hist/hist" |
+		sort >"$dir/msr"
+	echo '!hist:keys=common_pid,write,ecx.hex:size=4096' >"$hist/trigger" || :
 fi
 
 step "perf ends"

@@ -28,6 +28,15 @@ BEGIN {
 	why["shutdown"] = "the guest resets"
 	why["xsetbv"] = "XCR0 is checked by KVM"
 	why["DB_excp"] = why["read_dr0"]
+	register["6e0"] = "TSC_DEADLINE"
+	register["80b"] = "EOI"
+	register["808"] = "TPR"
+	register["830"] = "ICR"
+	register["832"] = "LVT_TIMER"
+	register["838"] = "TMICT"
+	register["839"] = "TMCCT"
+	register["83e"] = "TDCR"
+	register["83f"] = "SELF_IPI"
 	why["avic_incomplete_ipi"] = "hardware could not deliver an IPI"
 }
 
@@ -54,6 +63,8 @@ $3 ~ /^requests=/ {
 	split($3, a, "="); requests[$2] = a[2]
 	split($4, a, "="); lost[$1, $2] = a[2]
 	split($5, a, "="); ms[$1, $2] = a[2]
+	split($6, a, "="); timers[$1, $2] = a[2]
+	split($7, a, "="); ipis[$1, $2] = a[2]
 	next
 }
 
@@ -64,6 +75,14 @@ $3 == "reason" {
 	}
 	count[$1, $2, $4] = $5
 	total[$1, $2] += $5
+}
+
+$3 == "msr" {
+	if (!(($2, $4 " " $5) in have_msr)) {
+		have_msr[$2, $4 " " $5] = 1
+		msr[$2, ++msrs[$2]] = $4 " " $5
+	}
+	msr_count[$1, $2, $4 " " $5] = $6
 }
 
 $3 == "counter" && $4 == "exits" { counted[$1, $2] = $5 }
@@ -94,6 +113,19 @@ function print_row(label, s, e, name) {
 	printf "\n"
 }
 
+# An MSR by the name that the manuals use; the local APIC has its x2APIC name.
+function msr_name(key,	a) {
+	split(key, a, " ")
+	sub(/^0x/, "", a[2])
+	return a[1] " " ((a[2] in register) ? register[a[2]] : "0x" a[2])
+}
+
+# Exits that exclusive mode is there to remove: not one may be left.
+function must_be_none(name, what, n) {
+	if (n + 0)
+		fail(sprintf("%s: %d exits in exclusive mode for %s", name, n, what))
+}
+
 function table(name,	i, j, key, modes, m, n, best, used) {
 	printf "%s, %d requests\n\n  %-22s", name, requests[name], "exit reason"
 	if ("stock" in have)
@@ -118,6 +150,11 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 		row(reason[name, best], name, reason[name, best])
 	}
 	print_row("total", total["stock", name] + 0, total["exclusive", name] + 0, name)
+	for (i = 1; i <= msrs[name]; i++) {
+		key = msr[name, i]
+		print_row("msr: " msr_name(key), msr_count["stock", name, key] + 0,
+			  msr_count["exclusive", name, key] + 0, name)
+	}
 	print_row("not seen by perf", unseen["stock", name] + 0, unseen["exclusive", name] + 0, name)
 	printf "\n"
 	for (m = 1; m <= 2; m++) {
@@ -131,10 +168,24 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 			if (kick[modes, name, cause[modes, name, i]])
 				printf " %s %d", cause[modes, name, i], kick[modes, name, cause[modes, name, i]]
 		print (causes[modes, name] ? "" : " none")
+		printf "    in the guest meanwhile: %d timer interrupts, %d IPIs taken\n", \
+			timers[modes, name], ipis[modes, name]
 		if (lost[modes, name] != 0)
 			fail(name " lost " lost[modes, name] " requests in " modes " mode")
 		if (total[modes, name] + 0 == 0 && modes == "stock")
 			fail("no exits were counted for " name " in stock mode")
+	}
+	if ("exclusive" in have) {
+		must_be_none(name, "external interrupts", count["exclusive", name, "interrupt"])
+		must_be_none(name, "external interrupts", count["exclusive", name, "external_interrupt"])
+		must_be_none(name, "interrupt windows", count["exclusive", name, "vintr"])
+		must_be_none(name, "interrupt windows", count["exclusive", name, "interrupt_window"])
+		must_be_none(name, "timer expiry", count["exclusive", name, "preemption_timer"])
+		for (i = 1; i <= msrs[name]; i++)
+			if (msr_name(msr[name, i]) ~ /^write (TMICT|TSC_DEADLINE|EOI)$/)
+				must_be_none(name, msr_name(msr[name, i]), msr_count["exclusive", name, msr[name, i]])
+		if (timers["exclusive", name] + 0 == 0)
+			fail(name ": the guest took no timer interrupt in exclusive mode")
 	}
 	if (("stock" in have) && ("exclusive" in have)) {
 		print "\n  What remains in exclusive mode:"

@@ -1,28 +1,61 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# shellcheck disable=SC2034 # read by run.sh
+# shellcheck disable=SC2154 # set by run.sh
 #
 # An AMD host: QEMU's TCG emulates SVM with nested paging, x2APIC and, beside it,
 # either vendor's IOMMU with interrupt remapping.  It has no TSC-deadline timer,
 # no AVIC and no next-RIP save.
 
-PLATFORM_MACHINE="-M q35,kernel-irqchip=off -accel tcg,thread=multi -cpu EPYC-Rome,+svm,+x2apic"
-
-case $RIG_IOMMU in
-intel)
-	PLATFORM_IOMMU="-device intel-iommu,intremap=on,eim=on"
-	;;
-amd)
-	PLATFORM_IOMMU="-device amd-iommu,intremap=on,xtsup=on"
-	;;
-none)
-	PLATFORM_IOMMU=
-	;;
-*)
-	die "no such IOMMU: $RIG_IOMMU (intel, amd or none)"
-	;;
-esac
+machine="-M q35,kernel-irqchip=off -cpu EPYC-Rome,+svm,+x2apic"
 
 # On a busy machine the emulated timers are late: the boot-time check that the PIT
 # ticks through the I/O APIC then panics, and the clock watchdog rejects the TSC.
-PLATFORM_APPEND="no_timer_check tsc=reliable"
+# After a panic the host reboots, which -no-reboot makes the end of QEMU.
+append="panic=-1 no_timer_check tsc=reliable $append"
+
+platform_prepare() {
+	[ -x "$ROOTFS/usr/bin/qemu-system-x86_64" ] ||
+		die "no QEMU in $ROOTFS; \"make rootfs\" installs it"
+	if [ -n "$RIG_ICOUNT" ]; then
+		# When all CPUs sleep, the clock jumps to the next timer.
+		machine="$machine -accel tcg,thread=single -icount shift=0,sleep=off"
+	else
+		machine="$machine -accel tcg,thread=multi"
+	fi
+	case $RIG_IOMMU in
+	intel) machine="$machine -device intel-iommu,intremap=on,eim=on" ;;
+	amd) machine="$machine -device amd-iommu,intremap=on,xtsup=on" ;;
+	none) ;;
+	*) die "no such IOMMU: $RIG_IOMMU (intel, amd or none)" ;;
+	esac
+}
+
+platform_start() {
+	export QEMU_MODULE_DIR="$ROOTFS/usr/lib/x86_64-linux-gnu/qemu"
+	# shellcheck disable=SC2086 # lists of words
+	toolbox /usr/bin/qemu-system-x86_64 \
+		-L "$ROOTFS/usr/share/qemu" -L "$ROOTFS/usr/share/seabios" \
+		-nodefaults -display none -no-reboot -no-user-config \
+		$machine -smp "$cpus" -m "$mem" \
+		-chardev "file,id=console,path=$console" -serial chardev:console \
+		-device virtio-serial-pci \
+		-chardev "file,id=verdict,path=$out/verdict,append=on" \
+		-device virtserialport,chardev=verdict,name=verdict \
+		-virtfs "local,path=$ROOTFS,mount_tag=root,security_model=none,readonly=on,multidevs=remap" \
+		-virtfs "local,path=$share,mount_tag=share,security_model=none,readonly=on,multidevs=remap" \
+		-virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
+		-device virtio-rng-pci $devices \
+		-kernel "$kernel" -initrd "$RIG_INITRAMFS" -append "$append"
+}
+
+platform_dead() {
+	false
+}
+
+platform_collect() {
+	:
+}
+
+platform_wrong() {
+	false
+}

@@ -6,8 +6,8 @@
 #
 #   run.sh [OPTIONS] -- COMMAND [ARGS...]
 #
-#   --platform NAME   scripts/rig/NAME.sh (default: amd)
-#   --iommu KIND      intel, amd or none (default: intel)
+#   --platform NAME   scripts/rig/NAME.sh: amd or intel (default: PLATFORM, else amd)
+#   --iommu KIND      intel, amd or none (default: intel); platform amd alone
 #   --kernel FILE     bzImage of the emulated host
 #   --append ARGS     more for its kernel command line
 #   --no-panic-on-warn  let it live on after a warning (it still fails)
@@ -19,15 +19,26 @@
 #   --out DIR         seen in the host as /mnt/out, writable; console.log, output.log
 #                     and verdict are left there
 #   --quiet           no progress lines
-#   --device ARGS     one more -device for the emulated host (may be repeated)
+#   --device ARGS     one more -device for the emulated host (may be repeated);
+#                     platform amd alone
+#   --icount          one thread for all CPUs and a clock that counts instructions: its
+#                     time stamp counter goes up by one with each (Bochs is always so)
 #
 # COMMAND is run in /mnt/share, inside the root file system that "make rootfs" made.
+#
+# A platform is a file of shell functions:
+#
+#   platform_prepare  check and make what the emulator needs
+#   platform_start    become the emulator (run in a subshell, ends in exec)
+#   platform_dead     true when the host will not go on, though the emulator runs
+#   platform_collect  bring verdict and results to $out after the end
+#   platform_wrong    print what the emulator says is wrong; true when there is something
 set -eu
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-platform=amd
+platform=${PLATFORM:-amd}
 RIG_IOMMU=intel
 kernel=$OBJ/arch/x86/boot/bzImage
 append=
@@ -40,6 +51,7 @@ share=$TOP/scripts
 out=$BUILD/rig
 quiet=
 devices=
+RIG_ICOUNT=
 
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -56,6 +68,7 @@ while [ $# -gt 0 ]; do
 	--out) out=$2; shift 2 ;;
 	--quiet) quiet=1; shift ;;
 	--device) devices="$devices -device $2"; shift 2 ;;
+	--icount) RIG_ICOUNT=1; shift ;;
 	--) shift; break ;;
 	*) die "unknown option $1" ;;
 	esac
@@ -63,16 +76,12 @@ done
 [ $# -gt 0 ] || die "no command"
 [ -r "$kernel" ] || die "no kernel at $kernel"
 [ -r "$RIG_INITRAMFS" ] || die "no $RIG_INITRAMFS; \"make initramfs\" builds it"
-[ -x "$ROOTFS/usr/bin/qemu-system-x86_64" ] || die "no QEMU in $ROOTFS; \"make rootfs\" installs it"
 [ -r "$TOP/scripts/rig/$platform.sh" ] || die "no such platform: $platform"
-# shellcheck source=scripts/rig/amd.sh
-. "$TOP/scripts/rig/$platform.sh"
-
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 share=$(cd "$share" && pwd)
 console=$out/console.log
-rm -f "$console" "$out/output.log" "$out/qemu.log"
+rm -f "$console" "$out/output.log" "$out/emulator.log"
 : >"$out/output.log"
 echo "FAIL: no verdict" >"$out/verdict"
 
@@ -85,37 +94,39 @@ echo "FAIL: no verdict" >"$out/verdict"
 	echo
 } >"$out/.rig-command"
 
-# QEMU comes from the tool box and runs with the tool box's own loader and
+# The emulators come from the tool box and run with the tool box's own loader and
 # libraries: nothing to mount, so nothing to unmount when interrupted.
-export QEMU_MODULE_DIR="$ROOTFS/usr/lib/x86_64-linux-gnu/qemu"
-set -- "$ROOTFS/lib64/ld-linux-x86-64.so.2" \
-	--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
-	"$ROOTFS/usr/bin/qemu-system-x86_64" -L "$ROOTFS/usr/share/qemu" -L "$ROOTFS/usr/share/seabios" \
-	-nodefaults -display none -no-reboot -no-user-config
-# shellcheck disable=SC2086 # lists of words
-set -- "$@" $PLATFORM_MACHINE $PLATFORM_IOMMU -smp "$cpus" -m "$mem" \
-	-chardev "file,id=console,path=$console" -serial chardev:console \
-	-device virtio-serial-pci \
-	-chardev "file,id=verdict,path=$out/verdict,append=on" \
-	-device virtserialport,chardev=verdict,name=verdict \
-	-virtfs "local,path=$ROOTFS,mount_tag=root,security_model=none,readonly=on,multidevs=remap" \
-	-virtfs "local,path=$share,mount_tag=share,security_model=none,readonly=on,multidevs=remap" \
-	-virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
-	-device virtio-rng-pci $devices \
-	-kernel "$kernel" -initrd "$RIG_INITRAMFS" \
-	-append "console=ttyS0 rdinit=/init panic=-1 $warn $PLATFORM_APPEND $append"
+kill_after=10
+toolbox() {
+	toolbox_program=$ROOTFS$1
+	shift
+	exec setpriv --pdeathsig TERM timeout -k "$kill_after" "$limit" setpriv --pdeathsig KILL \
+		"$ROOTFS/lib64/ld-linux-x86-64.so.2" \
+		--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
+		"$toolbox_program" "$@"
+}
+
+append="console=ttyS0 rdinit=/init kvm_excl_platform=$platform $warn $append"
+# shellcheck source=scripts/rig/amd.sh
+. "$TOP/scripts/rig/$platform.sh"
+platform_prepare
 
 start=$(date +%s)
-# Two guards against a stray emulator: the time limit, and a signal to the
-# emulator when its parent dies for whatever reason.
-setpriv --pdeathsig TERM timeout -k 10 "$limit" setpriv --pdeathsig KILL "$@" \
-	>"$out/qemu.log" 2>&1 </dev/null &
+# Two guards against a stray emulator (see toolbox): the time limit, and a signal to
+# the emulator when its parent dies for whatever reason.
+platform_start >"$out/emulator.log" 2>&1 </dev/null &
 pid=$!
-trap 'kill -TERM "$pid" 2>/dev/null || :; wait "$pid" || :; exit 130' INT TERM HUP
+trap 'kill -TERM "$pid" 2>/dev/null || :; wait "$pid" || :; platform_collect; exit 130' INT TERM HUP
 
 next=30
 while kill -0 "$pid" 2>/dev/null; do
 	sleep 0.5
+	if platform_dead; then
+		# Let it write its last lines.
+		sleep 2
+		kill -TERM "$pid" 2>/dev/null || :
+		break
+	fi
 	[ -z "$quiet" ] || continue
 	[ $(($(date +%s) - start)) -ge "$next" ] || continue
 	next=$((next + 30))
@@ -126,8 +137,9 @@ done
 status=0
 wait "$pid" || status=$?
 trap - INT TERM HUP
+platform_collect
 
-# The port may hold several lines; the last one counts.
+# The channel may hold several lines; the last one counts.
 verdict=$(tail -n 1 "$out/verdict" | tr -d '\r')
 result=1
 if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
@@ -136,6 +148,10 @@ if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 elif [ "$verdict" = PASS ]; then
 	result=0
 	[ "$status" -eq 0 ] || { result=1; verdict="FAIL: the emulator ended with status $status"; }
+fi
+if [ -z "$allow_splat" ] && line=$(platform_wrong); then
+	verdict="FAIL: emulator: $line"
+	result=1
 fi
 if [ -z "$allow_splat" ] && line=$(splat "$console"); then
 	verdict="FAIL: kernel log of the host: $line"
@@ -149,7 +165,7 @@ if [ "$result" -ne 0 ]; then
 		tail -n 40 "$console" 2>/dev/null || :
 		say "--- last lines of the command's output"
 		tail -n 20 "$out/output.log"
-		grep -v "TCG doesn.t support requested feature" "$out/qemu.log" || :
+		grep -v "TCG doesn.t support requested feature" "$out/emulator.log" | tail -n 20 || :
 	} >&2
 fi
 if [ -z "$quiet" ] || [ "$result" -ne 0 ]; then

@@ -7,8 +7,11 @@
 #   host.sh LIST SECONDS
 #
 # A line of LIST: NAME [ARGS...] [required] [platform=NAME] [timeout=S] [# REASON]
+# A NAME of "kunit" stands for the KUnit suite that is its argument.
 # results: pass|fail|skip|required-skip NAME SECONDS REASON
 set -u
+# shellcheck source=scripts/test/lib.sh
+. "${0%/*}/lib.sh"
 
 list=$1
 limit=$2
@@ -22,6 +25,7 @@ if [ -r module/kvm-exclusive.ko ]; then
 fi
 ulimit -l unlimited
 cd kselftests || exit 1
+[ -r "$list" ] || exit 1
 
 while read -r line; do
 	line=${line%%#*}
@@ -40,28 +44,21 @@ while read -r line; do
 	[ ${#words[@]} -gt 0 ] || continue
 	[ -z "$only" ] || [ "$only" = "$platform" ] || continue
 	name=${words[*]}
-	tap=$out/tap/${name//[^A-Za-z0-9_.-]/_}.tap
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: test $name" >/dev/kmsg
-	start=$SECONDS
-	if [ -x "./${words[0]}" ]; then
-		timeout -k 5 "$seconds" "./${words[0]}" "${words[@]:1}" >"$tap" 2>&1 </dev/null
-		status=$?
-	else
-		echo "not there" >"$tap"
-		status=127
+	case ${words[0]} in
+	kunit) words[0]=../test/kunit.sh ;;
+	*) words[0]=./${words[0]} ;;
+	esac
+	run_one "$seconds" "$out/tap/$(tap_name "$name")" "${words[@]}"
+	# What is required is all of it: one part that skips is a skip.
+	if [ -n "$required" ] && [ "$result" = pass ] &&
+		grep -qE '^ *ok .*# SKIP' "$out/tap/$(tap_name "$name")"; then
+		result=skip
+		reason=$(grep -E -m 1 '^ *ok .*# SKIP' "$out/tap/$(tap_name "$name")")
 	fi
-	took=$((SECONDS - start))
-	# KSFT_SKIP is 4, and a TAP plan of nothing is a skip too.
-	if [ $status -eq 4 ] || { [ $status -eq 0 ] && grep -qE '^1\.\.0 # SKIP' "$tap"; }; then
-		echo "${required}skip $name $took $(grep -m 1 -i skip "$tap")" >>"$out/results"
-	elif [ $status -eq 0 ] && ! grep -q '^not ok' "$tap"; then
-		echo "pass $name $took" >>"$out/results"
-	elif [ $status -eq 124 ] || [ $status -eq 137 ]; then
-		echo "fail $name $took no end within $seconds s" >>"$out/results"
-	else
-		echo "fail $name $took status $status: $(tail -n 1 "$tap")" >>"$out/results"
-	fi
+	[ "$result" = skip ] || required=
+	echo "$required$result $name $took $reason" >>"$out/results"
 	tail -n 1 "$out/results"
 done <"$list"
 

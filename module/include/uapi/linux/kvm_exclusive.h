@@ -8,9 +8,10 @@
  * handed on; who holds it may use it, except where CAP_SYS_ADMIN is asked for.
  *
  * Every ioctl takes a pointer to a struct that starts with its own size and with
- * flags.  All flags and reserved fields must be 0.  A struct that is larger than
- * the kernel knows is accepted when the rest is 0, and its rest is left alone; a
- * struct that is smaller than the first version of it is not accepted.
+ * flags.  Flags that are not named here and reserved fields must be 0.  A struct
+ * that is larger than the kernel knows is accepted when the rest is 0, and its rest
+ * is left alone; a struct that is smaller than the first version of it is not
+ * accepted.
  *
  * open() fails with
  *
@@ -39,6 +40,8 @@
  *   ENXIO	this context has no CPUs
  *   EBUSY	this context is armed or has a VM, or another context is armed for
  *		the calling process
+ *   EOPNOTSUPP	KVM_EXCL_HW_BUS_PERIOD, and the timer's period is no whole number
+ *		of ns here
  *
  *   BIND_VM
  *   EBADF	@vm_fd is not an open file
@@ -126,14 +129,32 @@ struct kvm_excl_claim_cpus {
 	__aligned_u64 cpus;
 };
 
+/*
+ * Flags of ARM_VM and BIND_VM.
+ *
+ * KVM_EXCL_KEEP_HLT: HLT exits, as in an ordinary VM, so that the host sees when a
+ * vCPU is idle.  Without it the guest halts its CPU and is woken there, with no
+ * exit; to the host the vCPU then looks busy all the time.
+ */
+#define KVM_EXCL_KEEP_HLT	(1U << 0)
+
+/*
+ * Of ARM_VM alone: the guest's APIC bus period is the hardware's, as if the VMM had
+ * asked for it with KVM_CAP_X86_APIC_BUS_CYCLES_NS, so that a guest that counts
+ * down (TMICT) programs the physical timer itself.  It is no migration state: the
+ * VMM has to set the same period on the other side.
+ */
+#define KVM_EXCL_HW_BUS_PERIOD	(1U << 1)
+
 /**
  * struct kvm_excl_arm_vm - ioctl(KVM_EXCL_ARM_VM): bind the next VM
  * @size: sizeof(struct kvm_excl_arm_vm)
- * @flags: must be 0
+ * @flags: KVM_EXCL_KEEP_HLT, KVM_EXCL_HW_BUS_PERIOD
  *
  * Binds the next VM that the calling process creates, also after exec().  A
  * child of it is another process.  The VM is created in any case; when it could
- * not be bound, GET_STATUS says KVM_EXCL_STATE_FAILED and why.
+ * not be bound, GET_STATUS says KVM_EXCL_STATE_FAILED and why.  The VM's TSC starts
+ * as the host's, so that a guest can program the physical TSC deadline itself.
  */
 struct kvm_excl_arm_vm {
 	__u32 size;
@@ -143,7 +164,7 @@ struct kvm_excl_arm_vm {
 /**
  * struct kvm_excl_bind_vm - ioctl(KVM_EXCL_BIND_VM): bind a VM that exists
  * @size: sizeof(struct kvm_excl_bind_vm)
- * @flags: must be 0
+ * @flags: KVM_EXCL_KEEP_HLT
  * @vm_fd: file descriptor of the VM, as from KVM_CREATE_VM
  * @reserved: must be 0
  *

@@ -1,0 +1,185 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Measure how quiet owned CPUs are, and what the series costs when no CPU is owned:
+# six numbered points, each in emulated hosts booted for it.  Prints a table, writes
+# build/report/quiet.json (quiet-debug.json for the debug kernel) and fails when a
+# point does.  Documentation/measuring.md says what each point measures and how.
+#
+#   QUIET=1,3          only these points
+#   FLAVOUR=debug      the debug kernel
+#   QUIET_SECONDS=60   length of a measurement of point 1
+#   QUIET_CYCLES=1000  rounds of point 4
+#   QUIET_OBJ=DIR      another build of the kernel, with QUIET_MODULE=DIR, the module
+#                      built against it
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+flavour=${FLAVOUR:-exclusive}
+points=$(printf '%s' "${QUIET:-1,2,3,4,5,6}" | tr ',' ' ')
+seconds=${QUIET_SECONDS:-60}
+cycles=${QUIET_CYCLES:-1000}
+module=$BUILD/module
+slow=1
+name=quiet
+case $flavour in
+exclusive) obj=$OBJ ;;
+debug)
+	obj=$DEBUG_OBJ
+	module=$BUILD/module-debug
+	# Of the time limits.
+	slow=4
+	name=quiet-debug
+	;;
+*) die "no such kernel: $flavour" ;;
+esac
+obj=${QUIET_OBJ:-$obj}
+module=${QUIET_MODULE:-$module}
+kernel=${KERNEL:-$obj/arch/x86/boot/bzImage}
+stock=$STOCK_OBJ/arch/x86/boot/bzImage
+
+payload=$BUILD/payload-$name
+"$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
+cp -r "$TOP/scripts/quiet" "$payload/"
+[ -x "$payload/kselftests/quiet_guest" ] || die "no programs; \"make kselftests\" builds them"
+[ -r "$payload/module/kvm-exclusive.ko" ] || die "no module; \"make module\" builds it"
+[ -r "$obj/lib/kunit/kunit.ko" ] || die "no kunit.ko in $obj; it is what is loaded and unloaded"
+cp "$obj/lib/kunit/kunit.ko" "$payload/module/"
+[ -r "$payload/guest-bzImage" ] || die "no kernel for the guest; \"make kernel-stock\" builds it"
+
+mkdir -p "$REPORT"
+figures=$REPORT/$name.figures
+: >"$figures"
+
+# boot POINT NAME LIMIT OPTIONS... -- ARGS...: one emulated host.
+boot() {
+	b_point=$1
+	b_out=$BUILD/rig-$name-$2
+	b_limit=$(($3 * slow))
+	shift 3
+	rm -rf "$b_out"
+	b_status=0
+	b_options=
+	while [ "$1" != -- ]; do
+		case $1 in
+		--append) b_append=$2; shift 2 ;;
+		*) b_options="$b_options $1"; shift ;;
+		esac
+	done
+	shift
+	# shellcheck disable=SC2086 # a list of words
+	"$TOP/scripts/rig/run.sh" --kernel "$b_kernel" --timeout "$b_limit" --mem 3072 \
+		--share "$payload" --out "$b_out" --append "$b_append" $b_options \
+		-- ./quiet/host.sh "$@" || b_status=$?
+	[ ! -f "$b_out/figures" ] || cat "$b_out/figures" >>"$figures"
+	if [ "$b_status" -ne 0 ]; then
+		say "failure $b_point $(tail -n 1 "$b_out/verdict" | tr -d '\r'); $(cat "$b_out/failure" 2>/dev/null || tail -n 1 "$b_out/output.log")" |
+			tr '\n' ' ' >>"$figures"
+		echo >>"$figures"
+	fi
+	b_append=
+	b_kernel=$kernel
+	return "$b_status"
+}
+b_append=
+b_kernel=$kernel
+
+# "check" lines from figures of two boots.
+value() {
+	sed -n "s/^figure $1 $2 //p" "$figures" | tail -n 1
+}
+
+point_1() {
+	boot 1 kicks $((seconds * 2 + 400)) --cpus 5 -- kicks "$seconds" || return 0
+	say "figure 1 end 1" >>"$figures"
+}
+
+# Counts of the same thing in the same time: higher is what chance does not explain,
+# three standard deviations of a count.
+not_higher() {
+	nh_owned=$(value 2 "$1.owned.interference")
+	nh_boot=$(value 2 "$1.boot.interference")
+	[ -n "$nh_owned" ] && [ -n "$nh_boot" ] || return 0
+	nh_bound=$(awk -v n="$nh_boot" 'BEGIN { printf "%d", n + 3 * sqrt(n + 1) }')
+	say "check 2 $1.interference $nh_owned <= $nh_bound NMIs, interrupts, softirqs and threads, against $nh_boot with boot parameters" >>"$figures"
+}
+
+point_2() {
+	boot 2 noise-owned 300 --cpus 5 -- noise-owned 30 || return 0
+	b_append="isolcpus=nohz,domain,managed_irq,3 nohz_full=3 rcu_nocbs=3 irqaffinity=0-2"
+	boot 2 noise-boot 300 --cpus 5 -- noise-boot 30 || return 0
+	not_higher osnoise
+	not_higher timerlat
+	say "figure 2 end 1" >>"$figures"
+}
+
+# Polling, an idle CPU costs the emulator as much as one that runs a guest.  Else the
+# guest would slow everything down, and that is no property of the kernel.
+point_3() {
+	b_append=idle=poll
+	boot 3 rcu 400 --cpus 4 -- rcu 15 60 || :
+}
+
+point_4() {
+	boot 4 cycles $((cycles * 4 + 600)) --cpus 5 -- cycles 60 "$cycles" || :
+}
+
+point_5() {
+	boot 5 cputime 300 --cpus 4 -- cputime 20 || :
+}
+
+# The same programs on the kernel with and without the series.  Without x2APIC: the
+# emulator cannot tell the time, and so not count, within a write to an MSR.
+point_6() {
+	p6_options="--cpus 2 --icount --iommu none"
+	[ -r "$stock" ] || die "no unpatched kernel; \"make kernel-stock\" builds it"
+	b_append=nox2apic
+	# shellcheck disable=SC2086 # a list of words
+	boot 6 count-patched 900 $p6_options -- count 0 200 || return 0
+	b_kernel=$stock
+	b_append=nox2apic
+	mv "$payload/module/kvm-exclusive.ko" "$payload/module/off"
+	p6_status=0
+	# shellcheck disable=SC2086 # a list of words
+	boot 6 count-stock 900 $p6_options -- count 0 200 || p6_status=$?
+	mv "$payload/module/off" "$payload/module/kvm-exclusive.ko"
+	[ "$p6_status" -eq 0 ] || return 0
+	awk 'function of(word) { sub(/.*=/, "", word); return word }
+		# libkvm has a line of its own.
+		$2 !~ /^n=/ { next }
+		NR == FNR { stock[$1] = $0; next }
+		{
+			split(stock[$1], was, " ")
+			for (i = 2; i <= NF; i++) {
+				split($i, part, "=")
+				print "figure 6 " $1 ".stock." part[1], of(was[i])
+				print "figure 6 " $1 ".patched." part[1], part[2]
+			}
+			printf "check 6 %s.more_percent %.3f <= 0.5 the most frequent number, of the patched kernel against the unpatched\n", $1,
+				100 * (of($5) - of(was[5])) / of(was[5])
+		}' "$BUILD/rig-$name-count-stock/count" "$BUILD/rig-$name-count-patched/count" >>"$figures"
+	say "figure 6 end 1" >>"$figures"
+}
+
+for point in $points; do
+	say "quiet: point $point"
+	case $point in
+	1) point_1 ;;
+	2) point_2 ;;
+	3) point_3 ;;
+	4) point_4 ;;
+	5) point_5 ;;
+	6) point_6 ;;
+	*) die "no such point: $point" ;;
+	esac
+done
+
+release=$(sed -n 's/.*Linux version \([^ ]*\) .*/\1/p' "$BUILD/rig-$name"-*/console.log | head -n 1)
+status=0
+awk -v json="$REPORT/$name.json" -v points="$points" -v flavour="$flavour" -v kernel="$release" \
+	-f "$TOP/scripts/quiet/report.awk" "$figures" >"$REPORT/$name.txt" || status=$?
+cat "$REPORT/$name.txt"
+say "Saved as ${REPORT#"$TOP"/}/$name.json and $name.txt"
+exit "$status"

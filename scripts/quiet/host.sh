@@ -1,0 +1,419 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The inside part of "make quiet": one numbered point, or one half of one, in a host
+# that was booted for it.  Runs in /mnt/share (the payload).
+#
+#   host.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|count SECONDS [ROUNDS]
+#
+# The host has five CPUs: 0 to 2 stay with it, 2 is the one that is hotplugged, 3
+# and 4 are owned.
+set -eu
+# shellcheck source=scripts/quiet/lib.sh
+. quiet/lib.sh
+# shellcheck source=scripts/quiet/kicks.sh
+. quiet/kicks.sh
+
+what=$1
+seconds=$2
+rounds=${3:-1000}
+hotplug_cpu=2
+control=0-2
+stress=
+vmm=
+
+cleanup() {
+	[ -z "$stress" ] || kill "$stress" 2>/dev/null || :
+	[ -z "$vmm" ] || kill -9 "$vmm" 2>/dev/null || :
+	for pid in "${talk_pid[@]}"; do
+		kill -9 "$pid" 2>/dev/null || :
+	done
+}
+trap cleanup EXIT
+
+stress_start() {
+	: >"$out/stress"
+	# What measures must not wait for what stresses.
+	renice -n -20 $$ >/dev/null
+	nice -n 5 quiet/stress.sh "$out/stress" "$1" $hotplug_cpu >"$out/stress.log" 2>&1 &
+	stress=$!
+	sleep 5
+	kill -0 $stress || fail "the stressors do not start: $(cat "$out/stress.log")"
+}
+
+# Stop, and see that each stressor has done something.
+stress_stop() {
+	kill $stress
+	wait $stress || fail "the stressors ended with status $?"
+	stress=
+	while read -r ss_name ss_count; do
+		check "$1" "$2.$ss_name" "$ss_count" ">=" 1 "times the stressor has run"
+	done <"$out/stress"
+	cp "$out/stress" "$out/stress.$2"
+	for ss_name in stress_ng_cpu stress_ng_fork stress_ng_mmap stress_ng_timer stress_ng_switch; do
+		grep -q "^$ss_name " "$out/stress" ||
+			check "$1" "$2.$ss_name" 0 ">=" 1 "times the stressor has run"
+	done
+}
+
+# One guest whose vCPU runs redis and its load in turns, without a host's help.
+redis_start() {
+	mkfifo /tmp/redis.in /tmp/redis.out
+	cp guest-disk.img /tmp/redis.img
+	bin/kvm-exclusive run --cpus "$1" -- qemu-system-x86_64 -name redis,debug-threads=on \
+		-nodefaults -no-user-config -display none -no-reboot \
+		-M q35 -accel kvm -cpu host,tsc-deadline=off -smp 1 -m 384 \
+		-kernel guest-bzImage -initrd guest-initramfs.cpio.gz \
+		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 idle=poll" \
+		-chardev file,id=console,path=/tmp/redis.console -serial chardev:console \
+		-device virtio-serial-pci -chardev pipe,id=ctl,path=/tmp/redis \
+		-device virtserialport,chardev=ctl,name=ctl \
+		-drive file=/tmp/redis.img,format=raw,if=none,id=disk \
+		-device virtio-blk-pci,drive=disk >/tmp/redis.log 2>&1 &
+	vmm=$!
+	measure/load.sh /tmp/redis 300 READY >/dev/null ||
+		{ tail -n 20 /tmp/redis.console /tmp/redis.log; fail "the redis guest does not boot"; }
+	measure/load.sh /tmp/redis 300 "PREPARED redis" prepare redis >/dev/null ||
+		fail "redis does not start"
+}
+
+point_kicks() {
+	note "two CPUs with a guest that spins with interrupts off"
+	talk_start spin kselftests/quiet_guest spin 3,4
+	kicks_prepare 3,4
+	stress_start 3,4
+	guest_spins spin
+	note "counting"
+	kicks_start 3,4
+	sleep "$seconds"
+	kicks_stop 1 spin 3,4
+	guest_spins spin
+	stress_stop 1 spin
+	talk_end spin
+
+	note "one CPU with the spinning guest, one with redis"
+	talk_start spin kselftests/quiet_guest spin 3
+	redis_start 4
+	kicks_prepare 3,4
+	stress_start 3,4
+	: >/tmp/redis.results
+	(
+		while measure/load.sh /tmp/redis 300 "DONE redis" run redis 4000 >/dev/null &&
+			measure/load.sh /tmp/redis 60 "RESULT redis" >>/tmp/redis.results; do
+			:
+		done
+	) 2>/dev/null &
+	load=$!
+	sleep 2
+	note "counting"
+	kicks_start 3,4
+	was=$(wc -l </tmp/redis.results)
+	sleep "$seconds"
+	now=$(wc -l </tmp/redis.results)
+	kicks_stop 1 redis 3,4
+	guest_spins spin
+	check 1 redis.loads $((now - was)) ">=" 1 "loads of 4000 requests that redis has finished meanwhile"
+	stress_stop 1 redis
+	kill_all $load
+	kill -9 "$vmm"
+	wait "$vmm" 2>/dev/null || :
+	vmm=
+	cp /tmp/redis.console "$out/"
+	talk_end spin
+	:
+}
+
+# What the kernel's own tracers see on CPU 3, in $seconds each.
+noise() {
+	echo 3 >$tracing/osnoise/cpus || fail "no osnoise tracer"
+	echo 8192 >$tracing/buffer_size_kb
+	tracer_off
+	echo 1000000 >$tracing/osnoise/period_us
+	echo 1000000 >$tracing/osnoise/runtime_us
+	echo osnoise >$tracing/current_tracer || fail "the osnoise tracer does not start"
+	# The first period holds the start itself.
+	sleep 3
+	echo >$tracing/trace
+	echo 1 >$tracing/tracing_on
+	sleep "$seconds"
+	echo 0 >$tracing/tracing_on
+	cat $tracing/trace >"$out/osnoise.$1"
+	tracer_off
+	awk -v mode="$1" '!/^#/ && NF > 10 {
+		hw += $(NF - 4); nmi += $(NF - 3); irq += $(NF - 2); softirq += $(NF - 1)
+		thread += $NF; n++
+	} END {
+		print "figure 2 osnoise." mode ".periods", n + 0
+		print "figure 2 osnoise." mode ".hw", hw + 0
+		print "figure 2 osnoise." mode ".nmi", nmi + 0
+		print "figure 2 osnoise." mode ".irq", irq + 0
+		print "figure 2 osnoise." mode ".softirq", softirq + 0
+		print "figure 2 osnoise." mode ".thread", thread + 0
+		print "figure 2 osnoise." mode ".interference", nmi + irq + softirq + thread
+	}' "$out/osnoise.$1" >>"$out/figures"
+
+	echo 1000 >$tracing/osnoise/timerlat_period_us
+	echo timerlat >$tracing/current_tracer || fail "the timerlat tracer does not start"
+	sleep 3
+	echo >$tracing/trace
+	for kind in nmi irq softirq thread; do
+		echo 'hist:keys=common_cpu if common_cpu & CPUS{3}' \
+			>"$tracing/events/osnoise/${kind}_noise/trigger"
+	done
+	echo 1 >$tracing/tracing_on
+	sleep "$seconds"
+	echo 0 >$tracing/tracing_on
+	cat $tracing/trace >"$out/timerlat.$1"
+	sum=0
+	for kind in nmi irq softirq thread; do
+		n=$(sed -n 's/^{.*hitcount: *\([0-9]*\).*/\1/p' \
+			"$tracing/events/osnoise/${kind}_noise/hist" | head -n 1)
+		: >"$tracing/events/osnoise/${kind}_noise/trigger"
+		figure 2 "timerlat.$1.$kind" "${n:-0}"
+		sum=$((sum + ${n:-0}))
+	done
+	tracer_off
+	latencies "$out/timerlat.$1" "2 timerlat.$1"
+	# Each period has an interrupt (or NMI) and a run of the thread of its own.
+	own=$(sed -n "s/^figure 2 timerlat.$1.irq_samples //p" "$out/figures")
+	[ "$own" -gt 0 ] || fail "timerlat has written nothing"
+	figure 2 "timerlat.$1.interference" $((sum > 2 * own ? sum - 2 * own : 0))
+}
+
+# What timerlat has written: samples, median, percentiles, maximum, for each context.
+latencies() {
+	for context in irq thread; do
+		sed -n "s/.*context *$context timer_latency *\([0-9]*\) ns.*/\1/p" "$1" | sort -n |
+			awk -v prefix="figure $2.$context" '{ v[NR] = $1 } END {
+				print prefix "_samples", NR
+				if (!NR)
+					exit
+				print prefix "_median_ns", v[int((NR + 1) / 2)]
+				print prefix "_p99_ns", v[int(NR * 0.99 + 0.5)]
+				print prefix "_p999_ns", v[int(NR * 0.999 + 0.5)]
+				print prefix "_max_ns", v[NR]
+			}' >>"$out/figures"
+	done
+}
+
+point_noise_owned() {
+	talk_start claim kselftests/quiet_guest claim 3
+	noise owned
+	talk_end claim
+}
+
+point_noise_boot() {
+	grep -q 3 /sys/devices/system/cpu/nohz_full || fail "CPU 3 is not nohz_full"
+	grep -q 3 /sys/devices/system/cpu/isolated || fail "CPU 3 is not isolated"
+	noise boot
+}
+
+point_rcu() {
+	# A stall warning comes after five seconds instead of a minute.
+	echo 5 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
+	echo 5000 >/sys/module/rcupdate/parameters/rcu_exp_cpu_stall_timeout
+	: >"$out/rcu.raw"
+	# By turns, so that what else happens on the machine meets both.
+	for turn in 1 2 3; do
+		note "turn $turn: CPU 3 idle"
+		kselftests/quiet_rcu "$rounds" >/tmp/rcu || fail "quiet_rcu"
+		sed 's/^/idle /' /tmp/rcu >>"$out/rcu.raw"
+		note "turn $turn: a guest spins on CPU 3"
+		talk_start spin kselftests/quiet_guest spin 3
+		guest_spins spin
+		sleep 2
+		[ $turn != 1 ] || { kicks_prepare 3; kicks_start 3; }
+		kselftests/quiet_rcu "$rounds" >/tmp/rcu || fail "quiet_rcu"
+		sed 's/^/spin /' /tmp/rcu >>"$out/rcu.raw"
+		[ $turn != 1 ] || kicks_stop 3 spin 3
+		# Longer than the stall time, all of it in the guest.
+		[ $turn != 3 ] || sleep "$seconds"
+		guest_spins spin
+		talk_end spin
+	done
+	for kind in normal expedited; do
+		for state in idle spin; do
+			sed -n "s/^$state $kind //p" "$out/rcu.raw" | sort -n >/tmp/rcu.sorted
+			awk -v prefix="figure 3 $kind.$state" '{ v[NR] = $1; sum += $1 } END {
+				print prefix ".samples", NR
+				print prefix ".median_ns", v[int((NR + 1) / 2)]
+				print prefix ".p90_ns", v[int(NR * 0.9 + 0.5)]
+				print prefix ".max_ns", v[NR]
+			}' /tmp/rcu.sorted >>"$out/figures"
+		done
+		# Higher or not: by rank (Mann and Whitney), which no outlier moves.
+		grep " $kind " "$out/rcu.raw" | sort -n -k 3,3 |
+			awk -v kind=$kind '{ rank[NR] = $1 } END {
+				for (i = 1; i <= NR; i++)
+					if (rank[i] == "spin") { sum += i; n++ }
+				m = NR - n
+				u = sum - n * (n + 1) / 2
+				z = (u - n * m / 2) / sqrt(n * m * (NR + 1) / 12)
+				printf "figure 3 %s.spin_over_idle_share %.3f\n", kind, u / (n * m)
+				printf "check 3 %s.spin_over_idle_z %.2f <= 3.09 is spinning slower than idle, in standard deviations (a chance of one in a thousand)\n", kind, z
+			}' >>"$out/figures"
+	done
+	# No grace period has a reason to disturb a guest.
+	check 3 kicks_of_rcu "$(awk '$1 == "kick" && $2 == 3 && $10 ~ /(^|<)_*(rcu_|sync_rcu|synchronize_rcu)/ { n += $4 }
+		END { print n + 0 }' "$out/figures")" = 0 "IPIs from RCU to the spinning guest"
+	check 3 stall_warnings "$(dmesg | grep -c 'rcu: INFO: .*stall')" = 0 "in the kernel log"
+	figure 3 end 1
+}
+
+timerlat_start() {
+	tracer_off
+	echo 0-1 >$tracing/osnoise/cpus
+	echo 32768 >$tracing/buffer_size_kb
+	echo 2000 >$tracing/osnoise/timerlat_period_us
+	echo timerlat >$tracing/current_tracer || fail "the timerlat tracer does not start"
+	sleep 2
+	echo >$tracing/trace
+	echo 1 >$tracing/tracing_on
+}
+
+timerlat_stop() {
+	echo 0 >$tracing/tracing_on
+	cat $tracing/trace >"$out/timerlat.$1"
+	lost=$(sed -n 's/^overrun: //p' $tracing/per_cpu/cpu[01]/stats | awk '{ n += $1 } END { print n + 0 }')
+	check 4 "$1.lost" "$lost" = 0 "samples that the buffer could not hold"
+	tracer_off
+	latencies "$out/timerlat.$1" "4 $1"
+}
+
+point_cycles() {
+	tasks=60
+	talk_start tasks kselftests/quiet_tasks 3 $tasks
+	threads=$(ps -eL --no-headers | wc -l)
+	stress_start 3
+	timerlat_start
+	note "$rounds times claim and release"
+	was=$SECONDS
+	kselftests/quiet_guest cycle 3 "$rounds" >/tmp/cycle 2>&1 || fail "$(cat /tmp/cycle)"
+	took=$((SECONDS - was))
+	timerlat_stop with
+	# shellcheck disable=SC2046 # words
+	figures_of 4 "" $(grep cycles= /tmp/cycle)
+	figure 4 seconds $took
+	# What is judged below allows for runs of different length.
+	[ $took -le 300 ] || took=300
+	note "without, for $took s"
+	timerlat_start
+	sleep $took
+	timerlat_stop without
+	stress_stop 4 cycles
+	note "who is still there"
+	talk tasks check
+	# shellcheck disable=SC2086 # words
+	set -- $answer
+	check 4 tasks_alive "$2" = "$4" "tasks that have gone on"
+	check 4 tasks_home "$6" = "$8" "tasks tied to the CPU that run there again"
+	talk_end tasks
+	figure 4 threads_before "$threads"
+	figure 4 threads_after "$(ps -eL --no-headers | wc -l)"
+	# With both distributions the same and as many samples of each, each further one
+	# above the other's maximum is half as likely: more than ten is one in a thousand.
+	# Samples within 20 ms of each other are one event.
+	for context in irq thread; do
+		max=$(sed -n "s/^figure 4 without.${context}_max_ns //p" "$out/figures")
+		share=$(awk -v c="${context}_samples" '$3 == "with." c { a = $4 } $3 == "without." c { b = $4 }
+			END { print b ? int(10 * a / b + 0.999) : 0 }' "$out/figures")
+		[ -n "$max" ] || fail "timerlat has written nothing"
+		n=$(grep "context *$context timer_latency" "$out/timerlat.with" | awk -v max="$max" '{
+			for (i = 1; i <= NF; i++) {
+				if ($i ~ /^[0-9]+\.[0-9]+:$/) t = $i + 0
+				if ($i == "timer_latency" && $(i + 1) > max && (!n || t > last + 0.02 || t < last)) { n++; last = t }
+			}
+		} END { print n + 0 }')
+		check 4 "${context}_spikes" "$n" "<=" "$share" "latencies with above the maximum without"
+	done
+	figure 4 end 1
+}
+
+# Columns of /proc/stat in ticks of 10 ms: user nice system idle iowait irq softirq steal guest
+# One process reads both clocks, so that nothing comes between.
+cpu_times() {
+	awk '/^cpu[0-9]/ { print } FILENAME ~ /uptime/ { print "now", $1 }' /proc/uptime /proc/stat
+}
+
+point_cputime() {
+	talk_start spin kselftests/quiet_guest spin 3
+	guest_spins spin
+	for phase in guest user system; do
+		note "vCPU thread: $phase"
+		cpu_times >/tmp/stat.before
+		talk spin "$phase" $((seconds * 1000))
+		cpu_times >/tmp/stat.after
+		note "$answer"
+		echo "$answer" | tr ' ' '\n' | awk -F = -v phase=$phase '
+			{ v[$1] = $2 }
+			function off(name, got, want) {
+				d = 100 * (got - want) / v["wall"]
+				if (d < 0) d = -d
+				printf "figure 5 %s.thread.%s_ms %.0f\n", phase, name, got / 1e6
+				printf "check 5 %s.thread.%s_off_percent %.2f <= 1 against wall time\n", phase, name, d
+			}
+			END {
+				printf "figure 5 %s.wall_ms %.0f\n", phase, v["wall"] / 1e6
+				# User time includes the guest, as everywhere in Linux.
+				off("user", v["user"], phase == "system" ? 0 : v["wall"])
+				off("system", v["system"], phase == "system" ? v["wall"] : 0)
+				off("guest", v["guest"], phase == "guest" ? v["wall"] : 0)
+				off("run", v["run"], v["wall"])
+			}' >>"$out/figures"
+		# The answer comes as soon as the phase is over; both readings are a bit
+		# further apart than that.
+		awk -v phase=$phase '
+			NR == FNR { for (i = 2; i <= NF; i++) was[$1, i] = $i; next }
+			{ for (i = 2; i <= NF; i++) d[$1, i] = $i - was[$1, i]; if (/^cpu/) cpus[++n] = $1 }
+			function off(what, got, want,    p) {
+				p = 100 * (got - want) / wall
+				if (p < 0) p = -p
+				printf "check 5 %s.%s_off_percent %.2f <= 1 against wall time\n", phase, what, p
+			}
+			END {
+				wall = d["now", 2] * 100
+				printf "figure 5 %s.stat_wall_ms %d\n", phase, wall * 10
+				for (k = 1; k <= n; k++) {
+					c = cpus[k]
+					sum = 0
+					for (i = 2; i <= 9; i++) sum += d[c, i]
+					printf "figure 5 %s.%s.idle_ms %d\n", phase, c, (d[c, 5] + d[c, 6]) * 10
+					printf "figure 5 %s.%s.busy_ms %d\n", phase, c, (sum - d[c, 5] - d[c, 6]) * 10
+					printf "figure 5 %s.%s.sum_ms %d\n", phase, c, sum * 10
+					off(c ".all", sum, wall)
+				}
+				if (phase == "guest") off("cpu3.guest", d["cpu3", 10], wall)
+				if (phase == "user") off("cpu3.user", d["cpu3", 2], wall)
+				if (phase == "system") off("cpu3.system", d["cpu3", 4], wall)
+			}' /tmp/stat.before /tmp/stat.after >>"$out/figures"
+	done
+	talk_end spin
+	figure 5 end 1
+}
+
+# In the emulator that counts instructions; on the kernel with and without the series.
+point_count() {
+	kselftests/quiet_count "$rounds" >"$out/count" || fail "quiet_count ended with status $?"
+}
+
+rm -f "$out/figures" "$out/failure"
+: >"$out/figures"
+if [ -r module/kvm-exclusive.ko ]; then
+	insmod module/kvm-exclusive.ko || fail "the module does not load"
+fi
+# What is no part of a measurement stays on the control CPUs.
+[ "$(nproc --all)" -lt 4 ] || taskset -pc $control $$ >/dev/null
+case $what in
+kicks) point_kicks ;;
+noise-owned) point_noise_owned ;;
+noise-boot) point_noise_boot ;;
+rcu) point_rcu ;;
+cycles) point_cycles ;;
+cputime) point_cputime ;;
+count) point_count ;;
+*) fail "no such point: $what" ;;
+esac
+if [ -r module/kvm-exclusive.ko ]; then
+	rmmod kvm_exclusive || fail "the module does not unload"
+fi
+note "done"

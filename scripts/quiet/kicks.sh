@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # out and tracing are lib.sh's
+#
+# Count and attribute what the host sends to owned CPUs.
+#
+# While a CPU is owned the kernel sends its IPIs through the functions of
+# arch/x86/kernel/apic/ipi_nmi.c.  Probes on them, with a histogram in the kernel
+# by sending CPU, target, vector and stack, count every send and disturb nobody:
+# no ring buffer is written, no reader woken.  What the owned CPU does with them is
+# seen on its side by exits of its guest with the reason NMI and by the kicks that
+# KVM counts as handled.
+
+kick_functions="send send_mask send_mask_allbutself send_allbutself send_all send_self"
+
+# One probe for each function and owned CPU: the histogram takes three keys.  Before
+# the stress, for each probe takes some grace periods.
+# kicks_prepare CPUS
+kicks_prepare() {
+	: >"$tracing/kprobe_events"
+	for ks_cpu in ${1//,/ }; do
+		ks_bit=$(printf '0x%x' $((1 << ks_cpu)))
+		# NAME FILTER ARGUMENTS
+		while read -r ks_name ks_filter ks_args; do
+			ks_event=${ks_name}_$ks_cpu
+			echo "p:quiet/$ks_event ipi_nmi_$ks_name $ks_args" >>"$tracing/kprobe_events" ||
+				fail "this kernel has no ipi_nmi_$ks_name()"
+			echo "hist:keys=common_cpu,vector,common_stacktrace:size=8192 if ${ks_filter//,/ }" \
+				>"$tracing/events/quiet/$ks_event/trigger" ||
+				fail "the kernel does not take the histogram of $ks_event: $(tail -n 3 "$tracing/error_log")"
+		done <<-END
+			send target==$ks_cpu target=%di:s32 vector=%si:s32
+			send_mask mask&$ks_bit mask=+0(%di):x64 vector=%si:s32
+			send_mask_allbutself mask&$ks_bit&&common_cpu!=$ks_cpu mask=+0(%di):x64 vector=%si:s32
+			send_allbutself common_cpu!=$ks_cpu vector=%di:s32
+			send_all vector>=0 vector=%di:s32
+			send_self common_cpu==$ks_cpu vector=%di:s32
+		END
+	done
+	# What runs on the owned CPUs, and their guests' exits.
+	side_events "$1" start
+}
+
+# Begin to count, with what is there to count with.
+# kicks_start CPUS
+kicks_start() {
+	for ks_cpu in ${1//,/ }; do
+		for ks_name in $kick_functions; do
+			hist_clear "quiet/${ks_name}_$ks_cpu"
+		done
+	done
+	while read -r ks_event _; do
+		hist_clear "$ks_event"
+	done < <(side_list)
+	cat /proc/interrupts >/tmp/kicks.interrupts
+	handled >/tmp/kicks.handled
+	read -r kk_since _ </proc/uptime
+}
+
+# What runs on the owned CPUs, and their guests' exits: EVENT KEYS
+side_list() {
+	cat <<-END
+		kvm/kvm_exit common_cpu,exit_reason
+		sched/sched_switch common_cpu,next_comm
+		timer/hrtimer_start common_cpu,function.sym
+		timer/timer_start common_cpu,function.sym
+		timer/hrtimer_expire_entry common_cpu,function.sym
+		timer/timer_expire_entry common_cpu,function.sym
+		timer/tick_stop common_cpu,success,dependency
+		workqueue/workqueue_execute_start common_cpu,function.sym
+		irq/softirq_entry common_cpu,vec
+		csd/csd_function_entry common_cpu,func.sym
+	END
+}
+
+# To be appended: the trigger of the same keys and filter is the one that is meant.
+hist_clear() {
+	[ -e "$tracing/events/$1/trigger" ] || return 0
+	# Without a process: under stress each takes its time.
+	hc_line=
+	while read -r hc_text; do
+		[[ $hc_text =~ ^(hist:keys=[^:]*):[^\ ]*\ (if\ .*)\ \[ ]] || continue
+		hc_line="${BASH_REMATCH[1]}:clear ${BASH_REMATCH[2]}"
+	done <"$tracing/events/$1/trigger"
+	echo "$hc_line" >>"$tracing/events/$1/trigger" ||
+		fail "the kernel does not clear the histogram of $1: $hc_line"
+}
+
+# Writing to the file truncated is what removes a trigger.
+hist_off() {
+	: >"$tracing/events/$1/trigger"
+}
+
+side_events() {
+	while read -r se_event se_keys; do
+		[ -e "$tracing/events/$se_event/trigger" ] || continue
+		if [ "$2" = stop ]; then
+			hist_off "$se_event"
+			continue
+		fi
+		echo "hist:keys=$se_keys:size=2048 if common_cpu & CPUS{$1}" \
+			>"$tracing/events/$se_event/trigger" ||
+			fail "the kernel does not take the histogram of $se_event: $(tail -n 3 "$tracing/error_log")"
+	done < <(side_list)
+}
+
+# Kicks that the owned CPUs have handled, by cause: "PATH VALUE".
+handled() {
+	bin/kvm-exclusive status --json >/tmp/handled.json || fail "no status"
+	awk -f measure/json-flat.awk /tmp/handled.json | grep 'vcpus.*kicks' || :
+}
+
+# kicks_stop POINT PHASE CPUS: writes figures and checks
+kicks_stop() {
+	# Under stress reading takes time too. What comes then still counts, but allows
+	# for no more kicks.
+	read -r kp_now _ </proc/uptime
+	kp_seconds=$((${kp_now%.*} - ${kk_since%.*}))
+	kp_dir=$out/kicks-$1-$2
+	mkdir -p "$kp_dir"
+	# The exits before the sends: each exit that is seen was sent within the time.
+	while read -r kp_event _; do
+		[ ! -e "$tracing/events/$kp_event/hist" ] ||
+			cat "$tracing/events/$kp_event/hist" >"$kp_dir/on-cpu.${kp_event##*/}"
+	done < <(side_list)
+	kp_files=
+	for kp_cpu in ${3//,/ }; do
+		for kp_name in $kick_functions; do
+			cat "$tracing/events/quiet/${kp_name}_$kp_cpu/hist" >"$kp_dir/${kp_name}_$kp_cpu"
+			kp_files="$kp_files $kp_dir/${kp_name}_$kp_cpu"
+		done
+	done
+	cat /proc/interrupts >"$kp_dir/interrupts.after"
+	cp /tmp/kicks.interrupts "$kp_dir/interrupts.before"
+	handled >"$kp_dir/handled.after"
+	cp /tmp/kicks.handled "$kp_dir/handled.before"
+	awk -v prefix="figure $1 $2.handled." 'NR == FNR { was[$1] = $2; next }
+		{ print prefix $1, $2 - was[$1] }' "$kp_dir/handled.before" "$kp_dir/handled.after" \
+		>>"$out/figures"
+	for kp_cpu in ${3//,/ }; do
+		for kp_name in $kick_functions; do
+			hist_off "quiet/${kp_name}_$kp_cpu"
+		done
+	done
+	side_events "$3" stop
+	: >"$tracing/kprobe_events"
+	# shellcheck disable=SC2086 # a list of files
+	awk -v point="$1" -v phase="$2" -v owned="$3" -v seconds="$kp_seconds" -f quiet/kicks.awk \
+		quiet/broadcast.conf $kp_files "$kp_dir/on-cpu.kvm_exit" >>"$out/figures" ||
+		fail "the histograms cannot be read"
+}

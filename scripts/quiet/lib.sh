@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the variables are for the scripts that source this
+#
+# What the inside scripts of "make quiet" share.  They run in /mnt/share.
+#
+# Results are lines of /mnt/out/figures:
+#
+#   figure POINT NAME VALUE		what was measured
+#   check POINT NAME VALUE OP BOUND TEXT	a verdict: VALUE OP BOUND, OP one of <= >= =
+#   kick POINT PHASE COUNT CPU VECTOR SENDER CLASS SITE STACK
+#   end POINT				it got to its end
+
+out=/mnt/out
+tracing=/sys/kernel/tracing
+
+note() {
+	echo "$(cut -d ' ' -f 1 /proc/uptime) $*"
+	echo "rig: quiet: $*" >/dev/kmsg
+}
+
+fail() {
+	echo "FAIL: $*" | tee -a "$out/failure" >&2
+	exit 1
+}
+
+figure() {
+	echo "figure $*" >>"$out/figures"
+}
+
+check() {
+	echo "check $*" >>"$out/figures"
+}
+
+kill_all() {
+	for pid; do
+		kill "$pid" 2>/dev/null || :
+	done
+	for pid; do
+		wait "$pid" 2>/dev/null || :
+	done
+}
+
+# Words of the form NAME=VALUE as figures.
+figures_of() {
+	fo_point=$1
+	fo_prefix=$2
+	shift 2
+	for fo_word; do
+		case $fo_word in
+		*=*) figure "$fo_point" "$fo_prefix${fo_word%%=*}" "${fo_word#*=}" ;;
+		esac
+	done
+}
+
+# A helper that is talked to over its standard input and output:
+#   talk_start NAME COMMAND...    waits for "ready"
+#   talk NAME WORDS...            sends a line; the answer is in $answer
+#   talk_end NAME                 ends its input and waits for it
+declare -A talk_in talk_out talk_pid
+talk_start() {
+	ts_name=$1
+	shift
+	rm -f "/tmp/$ts_name.in" "/tmp/$ts_name.out"
+	mkfifo "/tmp/$ts_name.in" "/tmp/$ts_name.out"
+	"$@" <"/tmp/$ts_name.in" >"/tmp/$ts_name.out" 2>"$out/$ts_name.err" &
+	talk_pid[$ts_name]=$!
+	exec {talk_fd}>"/tmp/$ts_name.in"
+	talk_in[$ts_name]=$talk_fd
+	exec {talk_fd}<"/tmp/$ts_name.out"
+	talk_out[$ts_name]=$talk_fd
+	# libkvm says something of its own first.
+	while :; do
+		read -r -t 120 answer <&"${talk_out[$ts_name]}" ||
+			fail "$ts_name does not start: $(cat "$out/$ts_name.err")"
+		[ "$answer" != ready ] || break
+	done
+}
+
+talk() {
+	tk_name=$1
+	shift
+	answer=
+	echo "$*" >&"${talk_in[$tk_name]}"
+	read -r -t 300 answer <&"${talk_out[$tk_name]}" ||
+		fail "$tk_name does not answer \"$*\": $(cat "$out/$tk_name.err")"
+}
+
+talk_end() {
+	talk_fd=${talk_in[$1]}
+	exec {talk_fd}>&-
+	# The helper's last words go nowhere, but must not block it.
+	cat <&"${talk_out[$1]}" >/dev/null
+	wait "${talk_pid[$1]}" || fail "$1 ended with status $?: $(cat "$out/$1.err")"
+	talk_fd=${talk_out[$1]}
+	exec {talk_fd}<&-
+	unset "talk_pid[$1]"
+}
+
+# Is the guest going round its loop? Twice, so that it is going now.
+guest_spins() {
+	talk "$1" spins
+	gs_was=$answer
+	sleep 0.5
+	talk "$1" spins
+	[ "$answer" != "$gs_was" ] || fail "the guest of $1 stands still: $answer"
+}
+
+tracer_off() {
+	echo 0 >$tracing/tracing_on
+	echo nop >$tracing/current_tracer
+	echo >$tracing/trace
+}
