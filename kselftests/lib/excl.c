@@ -110,6 +110,7 @@ static const struct {
 	STAT("excl_kick_irq_work", kick_irq_work),
 	STAT("excl_kick_timer", kick_timer),
 	STAT("excl_kick_other", kick_other),
+	STAT("excl_kick_late", kick_late),
 	STAT("excl_reason", reason),
 	STAT("excl_timer_mode", timer_mode),
 #undef STAT
@@ -202,5 +203,5 @@ void excl_counters_delta(const char *what, const struct excl_counters *before,
 uint64_t excl_kicks(const struct excl_counters *c)
 {
 	return c->kick_reschedule + c->kick_call_function + c->kick_irq_work +
-	       c->kick_timer + c->kick_other;
+	       c->kick_timer + c->kick_other + c->kick_late;
 }

@@ -22,6 +22,8 @@
 #include <linux/kvm_exclusive.h>
 
 #define EXCL_MAX_VCPUS	3
+/* What guest_apic_init() sets. */
+#define EXCL_SPURIOUS_VECTOR	0xff
 /* CPU 0 is never given away; vCPU n gets the CPU n + EXCL_FIRST_CPU. */
 #define EXCL_FIRST_CPU	1
 
@@ -58,7 +60,7 @@ struct excl_counters {
 	uint64_t attaches, detaches, attached, attached_ns;
 	uint64_t recorded, raised, ipi_direct, ipi_software, storms;
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
-	uint64_t kick_timer, kick_other;
+	uint64_t kick_timer, kick_other, kick_late;
 	uint64_t reason, timer_mode;
 };
 
@@ -70,6 +72,10 @@ void excl_counters_print(const char *what, const struct excl_counters *c);
 /* What happened between two snapshots, printed under a title. */
 void excl_counters_delta(const char *what, const struct excl_counters *before,
 			 const struct excl_counters *after);
+/*
+ * Every reason for an NMI to leave the guest. An exit is counted at once and its
+ * kick before the next entry, so a snapshot may have one exit more.
+ */
 uint64_t excl_kicks(const struct excl_counters *c);
 
 /**

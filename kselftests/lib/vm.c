@@ -13,6 +13,14 @@ static void nothing(int sig)
 {
 }
 
+/*
+ * The guests' local APIC may deliver one wherever the TPR is raised over a pending
+ * interrupt.  Nothing is in service then, so there is nothing to end.
+ */
+static void on_spurious(struct ex_regs *regs)
+{
+}
+
 uint64_t excl_now_ns(void)
 {
 	struct timespec ts;
@@ -52,6 +60,7 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 				    strerror(errno));
 	}
 	ev->vm = vm_create_with_vcpus(nr_vcpus, guest_code, ev->vcpus);
+	vm_install_exception_handler(ev->vm, EXCL_SPURIOUS_VECTOR, on_spurious);
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_args_set(ev->vcpus[i], 1, (uint64_t)i);
 		excl_counters_open(ev->vcpus[i]);
