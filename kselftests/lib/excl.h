@@ -33,13 +33,6 @@ bool excl_stock(void);
 /* Skip the test where exclusive mode cannot be had, saying why. */
 void excl_require(unsigned int ncpus);
 
-/*
- * Let the VM have a counting timer that it can program itself: armed for, with the
- * hardware's bus period if that is a whole number of ns. Returns the period in ns.
- */
-struct excl_vm;
-uint64_t excl_vm_direct_timer(struct excl_vm *ev);
-
 /* The ioctls of a context. 0 or -1 with errno. */
 int excl_open(void);
 int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
@@ -109,6 +102,13 @@ struct excl_vm {
 		char error[UCALL_BUFFER_LEN + 512];
 	} threads[EXCL_MAX_VCPUS];
 };
+
+/*
+ * Before excl_vm_create(): let the VM have a counting timer that it can program
+ * itself, armed for, with the hardware's bus period if that is a whole number of ns.
+ * Returns the period in ns.
+ */
+uint64_t excl_vm_direct_timer(struct excl_vm *ev);
 
 /*
  * Create a VM whose vCPUs run @guest_code(index), each with an IDT and the APIC

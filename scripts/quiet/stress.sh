@@ -133,18 +133,17 @@ stress-ng --cpu 1 --fork 1 --mmap 1 --mmap-bytes 32m --timer 1 --timer-freq 1000
 stress_ng=$!
 trap finish TERM INT
 
-repeat module 0.5 module &
-pids+=($!)
-repeat cpuset 0.2 cpuset &
-pids+=($!)
-repeat affinity 0.2 affinity &
-pids+=($!)
-repeat sysctl 1 sysctl_writes &
-pids+=($!)
-repeat irq_affinity 0.5 irq_affinity &
-pids+=($!)
-repeat hotplug 2 hotplug &
-pids+=($!)
+while read -r name seconds function; do
+	repeat "$name" "$seconds" "$function" &
+	pids+=($!)
+done <<END
+module 0.5 module
+cpuset 0.2 cpuset
+affinity 0.2 affinity
+sysctl 1 sysctl_writes
+irq_affinity 0.5 irq_affinity
+hotplug 2 hotplug
+END
 while :; do
 	sleep 1 &
 	wait $!
