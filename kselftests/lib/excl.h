@@ -186,8 +186,9 @@ struct excl_snapshot {
 };
 
 void excl_snapshot_take(struct excl_snapshot *s);
-/* The number of lines that differ, each printed. */
-int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b);
+/* The number of lines that differ, each printed if @print. */
+int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b,
+		       bool print);
 void excl_snapshot_free(struct excl_snapshot *s);
 
 #endif /* SELFTEST_KVM_EXCL_H */

@@ -100,23 +100,43 @@ static void add_file(struct excl_snapshot *s, const char *path)
 		add(s, "%s=%s", path, buf);
 }
 
+static unsigned int hex(char c)
+{
+	return isdigit(c) ? c - '0' : tolower(c) - 'a' + 10;
+}
+
+/* Both as the kernel prints cpumasks, which is with the same width. */
+static bool mask_within(const char *mask, const char *of)
+{
+	for (; *mask && *of; mask++, of++) {
+		if (*mask != ',' && (hex(*mask) & ~hex(*of)))
+			return false;
+	}
+	return !*mask && !*of;
+}
+
+/*
+ * The masks that were set.  On which CPU of its mask an interrupt arrives is the
+ * kernel's own choice, anew each time it moves.
+ */
 static void add_irqs(struct excl_snapshot *s)
 {
-	static const char * const names[] = { "smp_affinity", "effective_affinity" };
+	char path[320], wanted[512], effective[512];
 	struct dirent *d;
-	char path[320];
-	unsigned int i;
 	DIR *dir = opendir("/proc/irq");
 
 	add_file(s, "/proc/irq/default_smp_affinity");
 	while (dir && (d = readdir(dir))) {
 		if (!isdigit(d->d_name[0]))
 			continue;
-		for (i = 0; i < ARRAY_SIZE(names); i++) {
-			snprintf(path, sizeof(path), "/proc/irq/%s/%s", d->d_name,
-				 names[i]);
-			add_file(s, path);
-		}
+		snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity", d->d_name);
+		if (!read_file(path, wanted, sizeof(wanted)))
+			continue;
+		add(s, "%s=%s", path, wanted);
+		snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", d->d_name);
+		if (read_file(path, effective, sizeof(effective)))
+			add(s, "%s=%s", path, mask_within(effective, wanted) ?
+			    "within what is wanted" : effective);
 	}
 	if (dir)
 		closedir(dir);
@@ -137,10 +157,11 @@ static void add_task(struct excl_snapshot *s, const char *tid)
 			snprintf(name, sizeof(name), "%s", line + 6);
 		/*
 		 * Workers come and go, and change their names; the mask of
-		 * those for unbound work follows that of the work queues.
+		 * those for unbound work follows that of the work queues, that
+		 * of an interrupt's thread the CPU where the interrupt arrives.
 		 */
 		if (!strncmp(line, "Cpus_allowed:\t", 14) &&
-		    strncmp(name, "kworker/", 8))
+		    strncmp(name, "kworker/", 8) && strncmp(name, "irq/", 4))
 			add(s, "task %s=%s", tid, line + 14);
 	}
 	fclose(f);
@@ -291,7 +312,8 @@ static const char *find(const struct excl_snapshot *s, const char *line)
 	return NULL;
 }
 
-int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b)
+int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b,
+		       bool print)
 {
 	const char *now;
 	size_t i;
@@ -303,11 +325,12 @@ int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot
 			/* A task may have ended, nothing else may be gone. */
 			if (!strncmp(a->lines[i], "task ", 5))
 				continue;
-			ksft_print_msg("gone: %s\n", a->lines[i]);
+			if (print)
+				ksft_print_msg("gone: %s\n", a->lines[i]);
 			diff++;
 		} else if (strcmp(a->lines[i], now)) {
-			ksft_print_msg("was: %s\n", a->lines[i]);
-			ksft_print_msg("now: %s\n", now);
+			if (print)
+				ksft_print_msg("was: %s, now: %s\n", a->lines[i], now);
 			diff++;
 		}
 	}

@@ -5,6 +5,9 @@
 # An AMD host: QEMU's TCG emulates SVM with nested paging, x2APIC and, beside it,
 # either vendor's IOMMU with interrupt remapping.  It has no TSC-deadline timer,
 # no AVIC and no next-RIP save.
+#
+# RIG_MONITOR=FILE: QEMU's monitor, on a socket of that name, for looking into a host
+# that hangs ("info registers -a", "info lapic").
 
 machine="-M q35,kernel-irqchip=off -cpu EPYC-Rome,+svm,+x2apic"
 
@@ -41,6 +44,7 @@ platform_start() {
 		-device virtio-serial-pci \
 		-chardev "file,id=verdict,path=$out/verdict,append=on" \
 		-device virtserialport,chardev=verdict,name=verdict \
+		${RIG_MONITOR:+-monitor "unix:$RIG_MONITOR,server,nowait"} \
 		-virtfs "local,path=$ROOTFS,mount_tag=root,security_model=none,readonly=on,multidevs=remap" \
 		-virtfs "local,path=$share,mount_tag=share,security_model=none,readonly=on,multidevs=remap" \
 		-virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
