@@ -12,6 +12,10 @@
  * emulator, or of the host in a kick), in which expiries merge in the IRR as on
  * hardware.  More expiries than periods are duplicates.
  *
+ * Across exits: a guest that leaves to user space many times in each period still
+ * gets its periodic expiries, and a masked periodic count goes on counting: that is
+ * how an operating system finds out the timer's frequency.
+ *
  *   timer_test [EXPIRIES [PERIOD_US]]
  */
 #include "excl.h"
@@ -19,8 +23,13 @@
 
 #define TIMER_VECTOR	0x51
 #define WARM_UP		20
+#define PORT		0x99	/* nobody's */
 
-enum phase { ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE };
+/* Across exits: so many periods of so many exits, each a millisecond after the last. */
+#define EXITS_PERIODS		50
+#define EXITS_PER_PERIOD	20
+
+enum phase { ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE };
 
 static struct {
 	uint64_t count, period_us, bus_ns; /* by the host, before the start */
@@ -31,6 +40,7 @@ static struct {
 	uint64_t last, spin, stalled, max_stall, max_late;
 	uint64_t missed, excused;
 	uint64_t start, end, period_tsc;
+	uint64_t counted_us, elapsed_us, exits_fired, exits_us;
 } g;
 
 static uint32_t ticks(void)
@@ -102,6 +112,39 @@ static void one_shot(uint64_t n)
 	guest_spin_us(10 * g.period_us);
 }
 
+/* Spin for @ms, with an exit to user space in each; the time it took in us. */
+static uint64_t spin_with_exits(uint64_t ms)
+{
+	uint64_t start = rdtsc();
+
+	while (ms--) {
+		guest_spin_us(1000);
+		guest_outb(PORT, 0);
+	}
+	return (rdtsc() - start) * 1000 / guest_tsc_khz;
+}
+
+static void across_exits(void)
+{
+	volatile typeof(g) *v = &g;
+	uint32_t before;
+
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | APIC_LVT_MASKED | TIMER_VECTOR);
+	x2apic_write_reg(APIC_TMICT, UINT32_MAX);
+	before = x2apic_read_reg(APIC_TMCCT);
+	v->elapsed_us = spin_with_exits(2 * EXITS_PER_PERIOD);
+	v->counted_us = (uint64_t)(before - (uint32_t)x2apic_read_reg(APIC_TMCCT)) *
+			v->bus_ns / 1000;
+
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	v->armed = true;
+	v->fired = 0;
+	x2apic_write_reg(APIC_TMICT, EXITS_PER_PERIOD * 1000000 / v->bus_ns);
+	v->exits_us = spin_with_exits(EXITS_PERIODS * EXITS_PER_PERIOD);
+	x2apic_write_reg(APIC_TMICT, 0);
+	v->exits_fired = v->fired;
+}
+
 static void guest_code(uint64_t index)
 {
 	volatile typeof(g) *v = &g;
@@ -144,7 +187,15 @@ static void guest_code(uint64_t index)
 	guest_spin_us(20 * g.period_us);
 	v->phase = PERIODIC_DONE;
 	spin(PERIODIC_DONE, 0);
+	across_exits();
+	v->phase = EXITS_DONE;
+	spin(EXITS_DONE, 0);
 	GUEST_DONE();
+}
+
+static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	return vcpu->run->exit_reason == KVM_EXIT_IO && vcpu->run->io.port == PORT;
 }
 
 int main(int argc, char **argv)
@@ -152,14 +203,14 @@ int main(int argc, char **argv)
 	struct excl_counters c0, c1, c2, c3;
 	uint64_t count, us, exits, periods, bus_ns;
 	volatile typeof(g) *v;
-	struct excl_vm ev = {};
+	struct excl_vm ev = { .on_exit = on_io };
 	bool ok, direct;
 
 	ksft_print_header();
 	excl_require(1);
 	count = excl_arg(argc, argv, 1, 10000);
 	us = excl_arg(argc, argv, 2, 500);
-	ksft_set_plan(6);
+	ksft_set_plan(8);
 
 	bus_ns = excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, 1, guest_code);
@@ -221,7 +272,21 @@ int main(int argc, char **argv)
 	else
 		ksft_test_result(ok && exits <= excl_kicks(&c3) - excl_kicks(&c2) + 1,
 				 "periodic: no exit but kicks\n");
+
 	v->go = PERIODIC_DONE;
+	ok = ok && excl_wait(&ev, v->phase == EXITS_DONE, 60);
+	ksft_print_msg("across exits: counted %lu us in %lu us; %lu expiries of %u ms in %lu us\n",
+		       v->counted_us, v->elapsed_us, v->exits_fired, EXITS_PER_PERIOD,
+		       v->exits_us);
+	ksft_test_result(ok && v->counted_us + v->counted_us / 10 + 1000 >= v->elapsed_us &&
+			 v->counted_us <= v->elapsed_us + v->elapsed_us / 10 + 1000,
+			 "across exits: a masked count goes on\n");
+	/* What each comes late by is added to the phase: an eighth, for an emulator. */
+	periods = v->exits_us / (EXITS_PER_PERIOD * 1000);
+	ksft_test_result(ok && v->exits_fired + periods / 8 + 1 >= periods &&
+			 v->exits_fired <= periods + 1,
+			 "across exits: a periodic timer expires in each period\n");
+	v->go = EXITS_DONE;
 	if (!excl_vm_join(&ev, 10))
 		ksft_print_msg("the guest did not end\n");
 	excl_vm_destroy(&ev);

@@ -39,6 +39,15 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# The watcher of run_mode() tells that a VMM has ended.
+vmm_ended() {
+	for pid in $vmm_pid $beat_pid; do
+		kill -0 "$pid" 2>/dev/null || { wait "$pid"; note "process $pid ended with status $?"; }
+	done
+	exit 1
+}
+trap vmm_ended TERM
+
 fail() {
 	echo "FAIL: $*" | tee -a "$out/failure"
 	exit 1
@@ -67,7 +76,7 @@ start_vm() {
 		-M q35 -accel kvm -cpu "$guest_cpu" -smp "$3" -m "$2" \
 		-kernel "$share/guest-bzImage" -initrd "$initrd" \
 		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
-		-chardev "file,id=console,path=/tmp/$1.console" -serial chardev:console \
+		-chardev "file,id=console,path=$out/$1.console" -serial chardev:console \
 		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \
 		-device virtserialport,chardev=ctl,name=ctl \
 		-drive "file=/tmp/$1.img,format=raw,if=none,id=disk" \
@@ -99,7 +108,7 @@ ask() {
 
 say_console() {
 	echo "--- console of $1"
-	tail -n 20 "/tmp/$1.console"
+	tail -n 20 "$out/$1.console"
 	cat "/tmp/$1.log"
 }
 
@@ -184,7 +193,7 @@ run_mode() {
 	vmm_pid=
 	wait "$beat_pid" || fail "$mode: the ordinary VM's VMM ended with status $?"
 	beat_pid=
-	cp "/tmp/guest-$mode.console" "/tmp/beside-$mode.console" "/tmp/beats-$mode" "$out/"
+	cp "/tmp/beats-$mode" "$out/"
 
 	# The ordinary VM counts its own seconds; none may be missing, and its timer
 	# must have ticked in each.
