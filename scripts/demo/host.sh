@@ -42,7 +42,10 @@ trap cleanup EXIT
 # The watcher of run_mode() tells that a VMM has ended.
 vmm_ended() {
 	for pid in $vmm_pid $beat_pid; do
-		kill -0 "$pid" 2>/dev/null || { wait "$pid"; note "process $pid ended with status $?"; }
+		kill -0 "$pid" 2>/dev/null && continue
+		status=0
+		wait "$pid" || status=$?
+		note "process $pid ended with status $status" | tee -a "$out/failure"
 	done
 	exit 1
 }
