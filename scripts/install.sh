@@ -4,8 +4,8 @@
 #   install.sh KERNEL_BUILD
 #
 # On a real machine that runs (or will run) a patched kernel: build the module
-# against that kernel's headers and install it, the command, its manual page and
-# the UAPI header.  DESTDIR and PREFIX as usual.
+# against that kernel's headers and install it, the command, its manual page, its
+# completion for bash and the UAPI header.  DESTDIR and PREFIX as usual.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -30,3 +30,5 @@ install -D -m 644 "$TOP/module/include/uapi/linux/kvm_exclusive.h" "$prefix/incl
 for page in "$TOP"/module/tools/*.8; do
 	[ ! -f "$page" ] || install -D -m 644 "$page" "$prefix/share/man/man8/${page##*/}"
 done
+install -D -m 644 "$TOP/module/tools/kvm-exclusive.bash-completion" \
+	"$prefix/share/bash-completion/completions/kvm-exclusive"

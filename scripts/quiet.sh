@@ -45,8 +45,7 @@ payload=$BUILD/payload-$name
 cp -r "$TOP/scripts/quiet" "$payload/"
 [ -x "$payload/kselftests/quiet_guest" ] || die "no programs; \"make kselftests\" builds them"
 [ -r "$payload/module/kvm-exclusive.ko" ] || die "no module; \"make module\" builds it"
-[ -r "$obj/lib/kunit/kunit.ko" ] || die "no kunit.ko in $obj; it is what is loaded and unloaded"
-cp "$obj/lib/kunit/kunit.ko" "$payload/module/"
+cp "$obj/lib/test_static_key_base.ko" "$payload/module/"
 [ -r "$payload/guest-bzImage" ] || die "no kernel for the guest; \"make kernel-stock\" builds it"
 
 mkdir -p "$REPORT"

@@ -46,6 +46,9 @@ mkdir -p "$out" "$report"
 "$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
 [ "$flavour" != stock ] || rm -f "$payload/module/kvm-exclusive.ko"
 cp "$list" "$payload/kselftests/list"
+# Of the kernel itself; the unpatched one's modules are not kept.
+loadable=${kernel%/arch/x86/boot/bzImage}/lib/test_static_key_base.ko
+[ ! -f "$loadable" ] || cp "$loadable" "$payload/module/"
 
 # The host's part; leaves its results in out/results.
 host_tests() {

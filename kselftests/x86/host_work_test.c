@@ -5,12 +5,13 @@
  *
  * Two vCPUs spin with IF=0 the whole time.  Meanwhile the host runs what needs
  * every CPU: membarrier, TLB shootdowns of the very process that runs the vCPUs,
- * calls of a function on an owned CPU, RCU grace periods, text patching, work
- * queued on each CPU, affinity changes.  Each ends within a bound, its latency
+ * calls of a function on an owned CPU, RCU grace periods, text patching, loads of a
+ * module, work queued on each CPU, affinity changes.  Each ends within a bound, its latency
  * goes into a histogram, and the guests are attached and spinning afterwards.
  *
  *   host_work_test [ROUNDS]
  */
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -173,6 +174,20 @@ static int text_patching(void)
 	return write_str(path, "1") ?: write_str(path, "0");
 }
 
+/* One with a static key: relocations, patched text, and grace periods at the end. */
+static int module_load(void)
+{
+	int fd = open("../module/test_static_key_base.ko", O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -1;
+	r = syscall(SYS_finit_module, fd, "", 0) ?:
+	    syscall(SYS_delete_module, "test_static_key_base", 0);
+	close(fd);
+	return r;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -188,6 +203,7 @@ static const struct {
 	{ "function call on an owned CPU (rdmsr)", rdmsr_on_cpu },
 	{ "mount and umount", mount_umount, true },
 	{ "text patching (tracepoint)", text_patching, true },
+	{ "module load and unload", module_load, true },
 };
 
 static void histogram(const char *name, const unsigned int *buckets)

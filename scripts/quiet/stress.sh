@@ -37,7 +37,7 @@ repeat() {
 }
 
 module() {
-	insmod module/kunit.ko && rmmod kunit
+	insmod module/test_static_key_base.ko && rmmod test_static_key_base
 }
 
 cpuset_group=/sys/fs/cgroup/quiet
