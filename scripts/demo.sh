@@ -9,6 +9,7 @@
 #   MODE="stock exclusive"  which columns
 #   KERNEL=bzImage          the host's kernel, instead of FLAVOUR
 #   REDIS=N NGINX=N         requests
+#   CONNECTIONS=1           over so many connections at once
 #   MAX_SHARE=1             exclusive exits allowed, in percent of stock (empty: any)
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,8 +28,8 @@ intel)
 	nginx=${NGINX:-1000}
 	;;
 *)
-	redis=${REDIS:-300000}
-	nginx=${NGINX:-200000}
+	redis=${REDIS:-100000}
+	nginx=${NGINX:-100000}
 	;;
 esac
 payload=$BUILD/payload-demo
@@ -49,7 +50,7 @@ case $modes in
 	;;
 esac
 "$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "${TIMEOUT:-2400}" \
-	--share "$payload" --out "$out" -- ./demo/host.sh "$modes" "$redis" "$nginx" || {
+	--share "$payload" --out "$out" -- ./demo/host.sh "$modes" "$redis" "$nginx" "${CONNECTIONS:-1}" || {
 	[ ! -s "$out/failure" ] || cat "$out/failure"
 	die "the demo failed: $(tail -n 1 "$out/verdict")"
 }

@@ -4,7 +4,7 @@
 # The demo's part inside the host: one guest, the same load in it in each mode,
 # and its exits counted for exactly the load.  Runs in /mnt/share (the payload).
 #
-#   host.sh MODES REDIS_REQUESTS NGINX_REQUESTS
+#   host.sh MODES REDIS_REQUESTS NGINX_REQUESTS CONNECTIONS
 #
 # Results are left in /mnt/out: results.txt with "MODE WORKLOAD KEY..." lines, the
 # guests' consoles, what perf printed.
@@ -13,6 +13,7 @@ set -eu
 modes=$1
 redis_requests=$2
 nginx_requests=$3
+connections=$4
 
 share=/mnt/share
 out=/mnt/out
@@ -133,7 +134,7 @@ run_mode() {
 		;;
 	esac
 	note "$mode: starting the guest and an ordinary one beside it"
-	start_vm "guest-$mode" 384 2 "idle=poll"
+	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections"
 	vmm_pid=$vm_pid
 	launcher="taskset -c $other_cpus"
 	start_vm "beside-$mode" 192 1 "heartbeat"
