@@ -201,7 +201,7 @@ static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 int main(int argc, char **argv)
 {
 	struct excl_counters c0, c1, c2, c3;
-	uint64_t count, us, exits, periods, bus_ns;
+	uint64_t count, us, exits, periods, allowed, bus_ns;
 	volatile typeof(g) *v;
 	struct excl_vm ev = { .on_exit = on_io };
 	bool ok, direct;
@@ -257,10 +257,11 @@ int main(int argc, char **argv)
 		       v->period_tsc);
 	/*
 	 * An emulator's timer thread may be late while the vCPU runs on: one in
-	 * fifty gaps may be without a stall that the guest could see.
+	 * twenty gaps may be without a stall that the guest could see.  There is no
+	 * exit meanwhile (below), so that nobody but the emulator could lose one.
 	 */
-	ksft_test_result(ok && v->fired >= count &&
-			 v->missed - v->excused <= periods / 50,
+	allowed = getenv("KVM_EXCL_HARDWARE") ? 0 : periods / 20;
+	ksft_test_result(ok && v->fired >= count && v->missed - v->excused <= allowed,
 			 "periodic: none lost beyond stalls\n");
 	/* The TSC's frequency is known to less than one in 200. */
 	ksft_test_result(ok && v->running <= periods + periods / 200 + 2 &&
