@@ -22,8 +22,6 @@
 #include <linux/kvm_exclusive.h>
 
 #define EXCL_MAX_VCPUS	3
-/* What guest_apic_init() sets. */
-#define EXCL_SPURIOUS_VECTOR	0xff
 /* CPU 0 is never given away; vCPU n gets the CPU n + EXCL_FIRST_CPU. */
 #define EXCL_FIRST_CPU	1
 

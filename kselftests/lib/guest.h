@@ -19,6 +19,9 @@
 
 #define TDCR_DIV1		0xb
 
+/* What guest_apic_init() sets; excl_vm_create() installs its handler. */
+#define GUEST_SPURIOUS_VECTOR	0xff
+
 /* A spin this long without an answer is a loss: seconds of the guest's TSC. */
 #define GUEST_PATIENCE_S	20
 
@@ -57,11 +60,11 @@ static inline void guest_eoi(void)
 	wrmsr(APIC_BASE_MSR + (APIC_EOI >> 4), 0);
 }
 
-/* x2APIC mode, software-enabled, spurious vector 0xff. Exits. */
+/* x2APIC mode, software-enabled. Exits. */
 static inline void guest_apic_init(void)
 {
 	x2apic_enable();
-	x2apic_write_reg(APIC_SPIV, APIC_SPIV_APIC_ENABLED | 0xff);
+	x2apic_write_reg(APIC_SPIV, APIC_SPIV_APIC_ENABLED | GUEST_SPURIOUS_VECTOR);
 	x2apic_write_reg(APIC_TASKPRI, 0);
 }
 

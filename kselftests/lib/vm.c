@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "excl.h"
+#include "guest.h"
 
 #define EXCL_SIGNAL	SIGUSR1
 
@@ -60,7 +61,7 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 				    strerror(errno));
 	}
 	ev->vm = vm_create_with_vcpus(nr_vcpus, guest_code, ev->vcpus);
-	vm_install_exception_handler(ev->vm, EXCL_SPURIOUS_VECTOR, on_spurious);
+	vm_install_exception_handler(ev->vm, GUEST_SPURIOUS_VECTOR, on_spurious);
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_args_set(ev->vcpus[i], 1, (uint64_t)i);
 		excl_counters_open(ev->vcpus[i]);
