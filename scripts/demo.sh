@@ -28,8 +28,8 @@ intel)
 	nginx=${NGINX:-1000}
 	;;
 *)
-	redis=${REDIS:-100000}
-	nginx=${NGINX:-100000}
+	redis=${REDIS:-80000}
+	nginx=${NGINX:-80000}
 	;;
 esac
 payload=$BUILD/payload-demo

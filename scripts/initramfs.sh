@@ -57,13 +57,12 @@ for program in $programs; do
 done
 pack "$work/guest" "$GUEST_INITRAMFS"
 
-# What nginx serves, as the content of the guest's virtio disk.
+# What nginx serves, as the content of the guest's virtio disk: a page of 32 KiB.
 mkdir "$work/www"
 {
 	echo '<!doctype html><title>guest</title><pre>'
-	seq 1 200
-	echo '</pre>'
-} >"$work/www/index.html"
+	seq 1 10000
+} | head -c 32768 >"$work/www/index.html"
 tar -C "$work/www" --owner=0 --group=0 --mtime=@0 -b 128 -cf "$BUILD/guest-disk.img" .
 
 printf '%s\n' "$key" >"$BUILD/.initramfs"

@@ -23,6 +23,8 @@ platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 # nothing either.
 guest_cpus="2 3"
 other_cpus=0-1
+# No vCPU runs on the first one: see scripts/rig/init.
+vmm_cpus=1
 # Every step in the guest has a limit of its own, so that a hang is named.
 boot_limit=180
 load_limit=600
@@ -127,7 +129,7 @@ run_mode() {
 	mode=$1
 	case $mode in
 	stock)
-		launcher="taskset -c $other_cpus"
+		launcher="taskset -c $vmm_cpus"
 		;;
 	exclusive)
 		launcher="bin/kvm-exclusive run --cpus ${guest_cpus// /,} --"
@@ -136,7 +138,7 @@ run_mode() {
 	note "$mode: starting the guest and an ordinary one beside it"
 	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections"
 	vmm_pid=$vm_pid
-	launcher="taskset -c $other_cpus"
+	launcher="taskset -c $vmm_cpus"
 	start_vm "beside-$mode" 192 1 "heartbeat"
 	beat_pid=$vm_pid
 	# shellcheck disable=SC2086 # a list of CPUs
