@@ -76,7 +76,7 @@ static const struct ioctl_op ioctl_ops[] = {
 		 kvm_excl_get_status),
 	IOCTL_OP(KVM_EXCL_GET_CONTEXT, kvm_excl_get_context, cpus, 0, true,
 		 kvm_excl_get_context),
-	IOCTL_OP(KVM_EXCL_GET_VCPU_STATUS, kvm_excl_get_vcpu_status, kick_other, 0, true,
+	IOCTL_OP(KVM_EXCL_GET_VCPU_STATUS, kvm_excl_get_vcpu_status, ipi_fast, 0, true,
 		 kvm_excl_get_vcpu_status),
 };
 

@@ -182,6 +182,7 @@ static int show_vcpu(struct kvm_excl_context *ctx, struct kvm_excl_get_vcpu_stat
 	get->kick_irq_work = status.kick_irq_work;
 	get->kick_timer = status.kick_timer;
 	get->kick_other = status.kick_other;
+	get->ipi_fast = status.ipi_fast;
 	return 0;
 }
 

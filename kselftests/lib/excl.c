@@ -104,6 +104,7 @@ static const struct {
 	STAT("excl_raised", raised),
 	STAT("excl_ipi_direct", ipi_direct),
 	STAT("excl_ipi_software", ipi_software),
+	STAT("excl_ipi_fast", ipi_fast),
 	STAT("excl_storms", storms),
 	STAT("excl_kick_reschedule", kick_reschedule),
 	STAT("excl_kick_call_function", kick_call_function),

@@ -159,16 +159,17 @@ static void print_context(const struct context *c)
 
 	if (!c->nr_vcpus)
 		return;
-	printf("  %4s %4s %-8s %-14s %-8s %12s %10s %10s %10s %10s %10s\n", "VCPU", "CPU",
-	       "STATE", "REASON", "TIMER", "EXITS", "DETACHES", "RECORDED", "IPI-HW",
-	       "IPI-SW", "KICKS");
+	printf("  %4s %4s %-8s %-14s %-8s %12s %10s %10s %10s %10s %10s %10s\n", "VCPU", "CPU",
+	       "STATE", "REASON", "TIMER", "EXITS", "IPI-ASM", "DETACHES", "RECORDED",
+	       "IPI-HW", "IPI-SW", "KICKS");
 	for (unsigned int i = 0; i < c->nr_vcpus; i++) {
 		const struct kvm_excl_get_vcpu_status *v = &c->vcpus[i];
 
-		printf("  %4u %4d %-8s %-14s %-8s %12llu %10llu %10llu %10llu %10llu %10llu\n",
+		printf("  %4u %4d %-8s %-14s %-8s %12llu %10llu %10llu %10llu %10llu %10llu %10llu\n",
 		       v->index, v->cpu, v->attached ? "attached" : "detached",
 		       reason_text(v->reason), timer_text(v->timer),
-		       (unsigned long long)v->exits, (unsigned long long)v->detaches,
+		       (unsigned long long)v->exits, (unsigned long long)v->ipi_fast,
+		       (unsigned long long)v->detaches,
 		       (unsigned long long)v->recorded, (unsigned long long)v->ipi_direct,
 		       (unsigned long long)v->ipi_software, (unsigned long long)kicks(v));
 	}
@@ -221,6 +222,7 @@ static struct json_object *json_vcpu(const struct kvm_excl_get_vcpu_status *v)
 	add_text(out, "reason", reason_text(v->reason));
 	add_text(out, "timer_mode", timer_text(v->timer));
 	add_u64(out, "exits", v->exits);
+	add_u64(out, "ipi_fast", v->ipi_fast);
 	add_u64(out, "attaches", v->attaches);
 	add_u64(out, "detaches", v->detaches);
 	add_u64(out, "attached_ns", v->attached_ns);
@@ -238,13 +240,14 @@ static struct json_object *json_context(const struct context *c)
 	struct json_object *out = json_object_new_object();
 	struct json_object *cpus = json_object_new_array();
 	struct json_object *vcpus = json_object_new_array();
-	__u64 exits = 0;
+	__u64 exits = 0, ipi_fast = 0;
 
 	for (__u32 i = 0; i < c->get.count; i++)
 		json_object_array_add(cpus, json_object_new_int(c->cpus[i]));
 	for (unsigned int i = 0; i < c->nr_vcpus; i++) {
 		json_object_array_add(vcpus, json_vcpu(&c->vcpus[i]));
 		exits += c->vcpus[i].exits;
+		ipi_fast += c->vcpus[i].ipi_fast;
 	}
 
 	add_u64(out, "id", c->get.id);
@@ -256,8 +259,8 @@ static struct json_object *json_context(const struct context *c)
 		add_text(out, "error", strerror(c->get.error));
 	add_int(out, "vm_pid", c->get.vm_pid);
 	add_u64(out, "exits", exits);
-	/* No exit is handled before the point where kvm_exit is traced. */
-	add_u64(out, "unseen_by_perf", 0);
+	/* The only ones that are handled before the point where kvm_exit is traced. */
+	add_u64(out, "unseen_by_perf", ipi_fast);
 	json_object_object_add(out, "kicks", json_kicks(c->vcpus, c->nr_vcpus));
 	json_object_object_add(out, "vcpus", vcpus);
 	return out;

@@ -307,6 +307,8 @@ enum kvm_excl_vcpu_timer {
  * @kick_irq_work: out, kicks for irq_work
  * @kick_timer: out, kicks for the host's timers
  * @kick_other: out, other kicks
+ * @ipi_fast: out, IPIs that its guest sent and the VM exit was handled in assembly for:
+ *	exits that are not in @exits, and that perf does not see
  */
 struct kvm_excl_get_vcpu_status {
 	__u32 size;
@@ -332,6 +334,7 @@ struct kvm_excl_get_vcpu_status {
 	__aligned_u64 kick_irq_work;
 	__aligned_u64 kick_timer;
 	__aligned_u64 kick_other;
+	__aligned_u64 ipi_fast;
 };
 
 /*
