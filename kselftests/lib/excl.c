@@ -111,6 +111,7 @@ static const struct {
 	STAT("excl_kick_irq_work", kick_irq_work),
 	STAT("excl_kick_timer", kick_timer),
 	STAT("excl_kick_other", kick_other),
+	STAT("excl_entry_aborts", entry_aborts),
 	STAT("excl_kick_late", kick_late),
 	STAT("excl_reason", reason),
 	STAT("excl_timer_mode", timer_mode),

@@ -51,7 +51,7 @@ struct excl_counters {
 	uint64_t attaches, detaches, attached, attached_ns;
 	uint64_t recorded, raised, ipi_direct, ipi_software, ipi_fast, storms;
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
-	uint64_t kick_timer, kick_other, kick_late;
+	uint64_t kick_timer, kick_other, kick_late, entry_aborts;
 	uint64_t reason, timer_mode;
 };
 
@@ -157,11 +157,11 @@ unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 /* MSRs of a host CPU through /dev/cpu; false when it cannot be read. */
 bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val);
 
+/* What a host CPU's local APIC holds, as TAP comments: priorities, timer, vectors. */
+void excl_host_apic_dump(int cpu);
+
 /* Has the host's local APIC timer a TSC-deadline mode? */
 bool excl_host_has_tsc_deadline(void);
-
-/* Address of a CPU's instance of a per-CPU variable of the kernel, 0 when unknown. */
-unsigned long excl_host_per_cpu(const char *name, int cpu);
 
 /*
  * Does a local vector table entry of a host CPU hold an unmasked fixed vector

@@ -24,6 +24,31 @@ bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val)
 	return ok;
 }
 
+void excl_host_apic_dump(int cpu)
+{
+	static const struct {
+		const char *name;
+		uint32_t msr;
+	} regs[] = {
+		{ "TPR", 0x808 }, { "PPR", 0x80a }, { "SVR", 0x80f }, { "LVTT", 0x832 },
+		{ "TMICT", 0x838 }, { "TMCCT", 0x839 }, { "TDCR", 0x83e },
+	};
+	uint64_t val;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(regs); i++) {
+		if (excl_host_msr(cpu, regs[i].msr, &val))
+			ksft_print_msg("CPU %d: %s %#lx\n", cpu, regs[i].name, val);
+	}
+	/* ISR from 0x810, IRR from 0x820, a bit for each vector. */
+	for (i = 0; i < 8; i++) {
+		if (excl_host_msr(cpu, 0x810 + i, &val) && val)
+			ksft_print_msg("CPU %d: ISR %u.. %#lx\n", cpu, i * 32, val);
+		if (excl_host_msr(cpu, 0x820 + i, &val) && val)
+			ksft_print_msg("CPU %d: IRR %u.. %#lx\n", cpu, i * 32, val);
+	}
+}
+
 bool excl_host_has_tsc_deadline(void)
 {
 	char line[4096];
@@ -256,17 +281,6 @@ static bool read_kernel(unsigned long address, void *to, size_t size)
 	}
 	close(fd);
 	return ok;
-}
-
-unsigned long excl_host_per_cpu(const char *name, int cpu)
-{
-	unsigned long offsets = kernel_symbol("__per_cpu_offset");
-	unsigned long variable = kernel_symbol(name), offset;
-
-	if (!offsets || !variable ||
-	    !read_kernel(offsets + cpu * sizeof(offset), &offset, sizeof(offset)))
-		return 0;
-	return variable + offset;
 }
 
 /* All CPUs have the same IDT: Intel SDM volume 3, "IDT Descriptors". */

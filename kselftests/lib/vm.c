@@ -260,10 +260,12 @@ void excl_vm_dump(struct excl_vm *ev)
 		snprintf(what, sizeof(what), "vCPU %u", i);
 		excl_counters_read(ev->vcpus[i], &c);
 		excl_counters_print(what, &c);
-		if (ev->ctx >= 0 && !excl_vcpu_status(ev->ctx, i, &status))
-			ksft_print_msg("%s: CPU %d, attached %u, reason %u, timer %u\n",
-				       what, status.cpu, status.attached,
-				       status.reason, status.timer);
+		if (ev->ctx < 0 || excl_vcpu_status(ev->ctx, i, &status))
+			continue;
+		ksft_print_msg("%s: CPU %d, attached %u, reason %u, timer %u\n", what,
+			       status.cpu, status.attached, status.reason, status.timer);
+		if (status.cpu >= 0)
+			excl_host_apic_dump(status.cpu);
 	}
 }
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that no IPI is lost, doubled or misdirected while its sender and its
+ * destination are kicked, detached and given other CPUs all the time.
+ *
+ * Three vCPUs send to each other at once: physical, logical, to both others by one
+ * write.  Each sender has a vector of its own and waits for each IPI to be counted
+ * where it belongs before it sends the next, so a lost one stops it and a doubled
+ * one shows.  Meanwhile the host kicks the CPUs, signals make vCPUs leave to user
+ * space, and the VM is unbound and bound again.
+ *
+ *   ipi_torture_test [IPIS_PER_VCPU]
+ */
+#include "excl.h"
+#include "guest.h"
+
+#define NR		3
+#define FIRST_VECTOR	0x81
+
+static struct {
+	uint64_t count;				/* by the host, before the start */
+	uint64_t ready[NR];
+	uint64_t sent[NR];			/* writes of ICR */
+	uint64_t received[NR][NR];		/* by destination and sender */
+	uint64_t expected[NR][NR];
+	uint64_t lost, doubled;
+	uint64_t finished;
+} g;
+
+static struct guest_cpu cpus[NR];
+static volatile typeof(g) *const v = &g;
+
+static void on_vector(struct ex_regs *regs)
+{
+	v->received[guest_index()][regs->vector - FIRST_VECTOR]++;
+	guest_eoi();
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t i, to, both = (1u << NR) - 1 - (1u << index);
+	uint32_t ldr[NR], vector = FIRST_VECTOR + index;
+	bool hit;
+
+	guest_set_index(cpus, index);
+	guest_apic_init();
+	/* An x2APIC's logical ID: cluster 0, a bit for each of its members. */
+	for (i = 0; i < NR; i++)
+		ldr[i] = 1u << i;
+	guest_sti();
+	v->ready[index] = 1;
+	while (!v->ready[0] || !v->ready[1] || !v->ready[2])
+		cpu_relax();
+
+	for (i = 0; i < v->count && !v->lost && !v->doubled; i++) {
+		to = (index + 1 + i % 2) % NR;
+		for (uint64_t n = 0; n < NR; n++)
+			v->expected[n][index] += i % 3 == 2 ? both >> n & 1 : n == to;
+		if (i % 3 == 0)
+			guest_send_icr(to, vector);
+		else
+			guest_send_icr(i % 3 == 1 ? ldr[to] : both,
+				       APIC_DEST_LOGICAL | vector);
+		v->sent[index]++;
+		for (uint64_t n = 0; n < NR; n++) {
+			hit = guest_wait(v->received[n][index] >= v->expected[n][index]);
+			if (!hit)
+				v->lost++;
+			else if (v->received[n][index] != v->expected[n][index])
+				v->doubled++;
+		}
+	}
+	__atomic_add_fetch(&g.finished, 1, __ATOMIC_SEQ_CST);
+	while (v->finished < NR)
+		cpu_relax();
+	GUEST_DONE();
+}
+
+static bool on_signal(struct excl_vm *ev, struct kvm_vcpu *vcpu)
+{
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t kicks = 0, signals = 0, rebinds = 0, fast = 0, ipis = 0, last = 0, now, tsc;
+	struct excl_vm ev = { .on_signal = on_signal };
+	struct excl_counters c[NR];
+	volatile typeof(g) *s;
+	bool ok = true;
+	int i;
+
+	ksft_print_header();
+	excl_require(NR);
+	ksft_set_plan(4);
+
+	excl_vm_create(&ev, NR, guest_code);
+	for (i = 0; i < NR; i++)
+		vm_install_exception_handler(ev.vm, FIRST_VECTOR + i, on_vector);
+	s = excl_shared(&ev, g);
+	s->count = excl_arg(argc, argv, 1, 10000);
+	excl_vm_start(&ev);
+
+	while (s->finished < NR && !excl_vm_failed(&ev) && ok) {
+		/* A disturbance for each step at most, or a slow host would take none. */
+		now = s->sent[0] + s->sent[1] + s->sent[2];
+		if (now == last) {
+			usleep(100);
+			continue;
+		}
+		last = now;
+		/* A function call on that CPU. */
+		excl_host_msr(EXCL_FIRST_CPU + kicks++ % NR, MSR_IA32_TSC, &tsc);
+		if (kicks % 5 == 0) {
+			excl_vm_signal(&ev, kicks / 5 % NR);
+			signals++;
+		}
+		if (ev.ctx >= 0 && kicks % 50 == 0) {
+			ok = !excl_unbind(ev.ctx) && !excl_bind(ev.ctx, ev.vm->fd, ev.flags);
+			rebinds++;
+		}
+	}
+	ok = excl_vm_join(&ev, 60) && ok;
+	for (i = 0; i < NR; i++) {
+		excl_counters_read(ev.vcpus[i], &c[i]);
+		fast += c[i].ipi_fast;
+		ipis += s->sent[i];
+	}
+	ksft_print_msg("%lu writes of ICR, %lu handled in assembly; %lu kicks, %lu signals, bound %lu times\n",
+		       ipis, fast, kicks, signals, rebinds);
+	ksft_print_msg("lost %lu, doubled %lu\n", s->lost, s->doubled);
+	ksft_test_result(ok && ipis == NR * s->count, "the run comes to its end\n");
+	ksft_test_result(!s->lost, "none lost\n");
+	ksft_test_result(!s->doubled && !memcmp((void *)s->received, (void *)s->expected,
+						sizeof(g.received)),
+			 "none doubled, none at another vCPU\n");
+	if (ev.ctx < 0)
+		ksft_test_result_skip("unbound and bound - not exclusive\n");
+	else
+		ksft_test_result(kicks && signals && rebinds, "disturbed all the time\n");
+	excl_vm_destroy(&ev);
+	ksft_finished();
+}
