@@ -120,7 +120,7 @@ say_console() {
 
 # The exclusive VM's own account, flattened to "PATH VALUE" lines.
 status() {
-	[ -x bin/kvm-exclusive ] || return 0
+	[ -c /dev/kvm-exclusive ] || return 0
 	bin/kvm-exclusive status --json >"$1.json" || return 0
 	awk -f measure/json-flat.awk "$1.json" >"$1"
 }
