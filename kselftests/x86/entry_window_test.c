@@ -20,6 +20,7 @@
 #include "guest.h"
 
 #define VECTOR		0x81
+
 static struct {
 	uint64_t writes, taken;
 	uint64_t stop;
