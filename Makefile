@@ -27,9 +27,6 @@ PREFIX ?= /usr/local
 
 export KSRC KVM_EXCL_CACHE JOBS PLATFORM
 
-# The stock host in Bochs needs what works round it.
-STOCK_HOST := $(if $(filter intel,$(PLATFORM)),kernel-stock-rig)
-
 .PHONY: help
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +52,7 @@ kernel-stock: source	## build the unpatched kernel of the rig (the guest, and fo
 	@$(S)/kernel.sh stock
 
 .PHONY: kernel-stock-rig
-kernel-stock-rig: source	## build the unpatched kernel with what works round Bochs (the stock host there)
+kernel-stock-rig: source	## build the unpatched kernel with what works round the emulators (the stock host)
 	@$(S)/kernel.sh stock-rig
 
 .PHONY: kernel-debug
@@ -95,11 +92,11 @@ demo: initramfs kernel-stock kernel module tools	## measure a guest in stock and
 	@$(S)/demo.sh
 
 .PHONY: demo-stock
-demo-stock: initramfs kernel-stock $(STOCK_HOST)	## measure the stock column alone, on the unpatched kernel
+demo-stock: initramfs kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
 	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs kernel-stock kernel module tools kselftests	## run the tests in the emulated host, and the control
+test: initramfs kernel-stock-rig kernel module tools kselftests	## run the tests in the emulated host, and the control
 	@$(S)/test.sh
 
 .PHONY: test-debug

@@ -3,9 +3,9 @@
 #
 #   kernel.sh stock|stock-rig|exclusive|debug
 #
-# Configure and build one of the rig's kernels: the unpatched one (also with what
-# works round the emulators, which the stock host in Bochs needs), the patched one,
-# the patched one with lockdep and KASAN.  The builds are reproducible, the
+# Configure and build one of the rig's kernels: the unpatched one (which guests run;
+# with what works round the emulators, the stock host does), the patched one, the
+# patched one with lockdep and KASAN.  The builds are reproducible, the
 # compiler's results are kept by ccache, and finished images are kept in the cache
 # by what went into them, so that a fresh clone builds little.
 set -eu

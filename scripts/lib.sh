@@ -38,8 +38,7 @@ export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
 # host_image FLAVOUR PLATFORM: the emulated host's kernel.
 host_image() {
 	case $1/$2 in
-	stock/intel) hi_obj=$STOCK_RIG_OBJ ;;
-	stock/*) hi_obj=$STOCK_OBJ ;;
+	stock/*) hi_obj=$STOCK_RIG_OBJ ;;
 	exclusive/*) hi_obj=$OBJ ;;
 	debug/*) hi_obj=$DEBUG_OBJ ;;
 	*) die "no such kernel: $1" ;;
