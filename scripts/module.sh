@@ -22,3 +22,7 @@ rsync -a --exclude=/tools/ "$TOP/module/" "$out/"
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 export CCACHE_DIR="$CACHE/ccache"
 make -s -C "$obj" M="$out" CC="ccache gcc" -j "$JOBS" "$@" modules
+# KVM goes with it where it is not built in.
+rm -rf "$out/kvm"
+mkdir "$out/kvm"
+find "$obj/arch/x86/kvm" "$obj/virt/lib" -name '*.ko' -exec cp {} "$out/kvm/" \;

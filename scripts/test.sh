@@ -45,29 +45,42 @@ rm -rf "$out" "$report"
 mkdir -p "$out" "$report"
 "$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
 [ "$flavour" != stock ] || rm -f "$payload/module/kvm-exclusive.ko"
-cp "$list" "$payload/kselftests/list"
 # Of the kernel itself; the unpatched one's modules are not kept.
 loadable=${kernel%/arch/x86/boot/bzImage}/lib/test_static_key_base.ko
 [ ! -f "$loadable" ] || cp "$loadable" "$payload/module/"
 
-# The host's part; leaves its results in out/results.
+# host_tests LIST REPORT OPTIONS...: run a list in a host, add to out/results.
 host_tests() {
+	ht_list=$1
+	ht_report=$2
+	ht_out=$out/host
+	shift 2
+	rm -rf "$ht_out"
+	mkdir -p "$ht_out" "$ht_report"
+	cp "$ht_list" "$payload/kselftests/list"
 	status=0
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
-		--share "$payload" --out "$out" --append "${APPEND:-}" \
+		--share "$payload" --out "$ht_out" --append "${APPEND:-}" "$@" \
 		-- ./test/host.sh list "$limit" || status=$?
-	touch "$out/results"
-	cp -r "$out/tap" "$out/console.log" "$out/output.log" "$report/" 2>/dev/null || :
+	touch "$ht_out/results"
+	cp -r "$ht_out/tap" "$ht_out/console.log" "$ht_out/output.log" "$ht_report/" 2>/dev/null || :
 	# A host that went down took a test with it, and those after it.
-	if [ "$status" -ne 0 ] || ! grep -qx end "$out/results"; then
-		say "FAIL: the host: $(tail -n 1 "$out/verdict")"
-		say "      during: $(tail -n 1 "$out/output.log")"
-		echo "fail host 0 $(tail -n 1 "$out/verdict")" >>"$out/results"
+	if [ "$status" -ne 0 ] || ! grep -qx end "$ht_out/results"; then
+		say "FAIL: the host: $(tail -n 1 "$ht_out/verdict")"
+		say "      during: $(tail -n 1 "$ht_out/output.log")"
+		echo "fail host 0 $(tail -n 1 "$ht_out/verdict")" >>"$ht_out/results"
 	fi
+	cat "$ht_out/results" >>"$out/results"
 }
 
 : >"$out/results"
-[ "$control" = only ] || host_tests
+if [ "$control" != only ]; then
+	host_tests "$list" "$report"
+	# The emulated host of the list has one thread a core.
+	if [ "$platform/${TEST_LIST:-}" = amd/ ] && [ "$flavour" != stock ]; then
+		host_tests "$TOP/kselftests/list.smt" "$report/smt" --cpus 4,cores=2,threads=2
+	fi
+fi
 if [ "$control" != 0 ]; then
 	KERNEL=$kernel "$TOP/scripts/control.sh" "$payload" "$report/control"
 	cat "$report/control/results" >>"$out/results"

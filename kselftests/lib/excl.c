@@ -161,7 +161,7 @@ void excl_counters_close(struct kvm_vcpu *vcpu)
 	}
 }
 
-void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
+static void read_once(struct kvm_vcpu *vcpu, struct excl_counters *c)
 {
 	struct kvm_stats_desc *desc;
 	unsigned int f, i, j;
@@ -178,6 +178,24 @@ void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
 					       field(c, j), 1);
 		}
 	}
+}
+
+/*
+ * An exit is counted when it happens, a kick at the entry after it, and a read takes
+ * one counter at a time.  So read until no exit comes in between, or, when they never
+ * cease, what there is.
+ */
+void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
+{
+	struct excl_counters before;
+	int tries = 5;
+
+	read_once(vcpu, c);
+	do {
+		before = *c;
+		usleep(20000);
+		read_once(vcpu, c);
+	} while (c->exits != before.exits && --tries);
 }
 
 void excl_counters_print(const char *what, const struct excl_counters *c)

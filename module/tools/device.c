@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -92,12 +93,45 @@ static int offline_cpu(const struct cpulist *list)
 	return -1;
 }
 
-static bool has_cpu0(const struct cpulist *list)
+static bool has_cpu(const struct cpulist *list, __u32 cpu)
 {
 	for (unsigned int i = 0; i < list->count; i++)
-		if (!list->cpus[i])
+		if (list->cpus[i] == cpu)
 			return true;
 	return false;
+}
+
+/*
+ * A thread of a core in the list that is not in it itself, or -1.
+ * @of: the CPU of the list that it shares the core with
+ */
+static int left_out_thread(const struct cpulist *list, __u32 *of)
+{
+	int thread = -1;
+
+	for (unsigned int i = 0; i < list->count && thread < 0; i++) {
+		struct cpulist threads;
+		char path[80], line[256];
+		FILE *f;
+
+		*of = list->cpus[i];
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", *of);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (!fgets(line, sizeof(line), f))
+			*line = 0;
+		fclose(f);
+		line[strcspn(line, "\n")] = 0;
+		if (!cpulist_parse(line, &threads)) {
+			for (unsigned int j = 0; j < threads.count && thread < 0; j++)
+				if (!has_cpu(list, threads.cpus[j]))
+					thread = threads.cpus[j];
+		}
+		free(threads.cpus);
+	}
+	return thread;
 }
 
 /**
@@ -114,6 +148,7 @@ int device_claim(int ctx, const struct cpulist *list)
 		.count = list->count,
 		.cpus = (__u64)(unsigned long)list->cpus,
 	};
+	__u32 of;
 	int cpu;
 
 	if (!ioctl(ctx, KVM_EXCL_CLAIM_CPUS, &claim))
@@ -131,8 +166,17 @@ int device_claim(int ctx, const struct cpulist *list)
 		complain("a CPU of the list has been taken (see \"kvm-exclusive status\"), or something that runs on one cannot leave it (see \"ps -eLo psr,comm\" and the kernel log)");
 		return STATUS_FAILED;
 	case EPERM:
-		complain(has_cpu0(list) ? "CPU 0 stays with the host: choose others" :
-			 "no CPU would be left for the host: choose fewer");
+		cpu = left_out_thread(list, &of);
+		if (has_cpu(list, 0))
+			complain("CPU 0 stays with the host: choose others");
+		else if (!cpu)
+			complain("CPU %u shares a core with CPU 0, which stays with the host: choose others",
+				 of);
+		else if (cpu > 0)
+			complain("CPU %u shares a core with CPU %d: add that to the list (behind the others, when no vCPU is to run on it)",
+				 of, cpu);
+		else
+			complain("no CPU would be left for the host: choose fewer");
 		return STATUS_FAILED;
 	case EOPNOTSUPP:
 		complain("not possible on this host: %s (see \"kvm-exclusive info\")",

@@ -67,5 +67,9 @@ cd ..
 if [ -r module/kvm-exclusive.ko ]; then
 	rmmod kvm_exclusive || { echo "fail rmmod 0 the module does not unload" >>"$out/results"; }
 fi
+# Nothing of exclusive mode holds KVM, or is left behind by it.
+if [ -r kvm/kvm.ko ]; then
+	rmmod "kvm-$platform" kvm || { echo "fail rmmod 0 KVM does not unload" >>"$out/results"; }
+fi
 echo "end" >>"$out/results"
 exit 0

@@ -33,7 +33,8 @@
  *   EINVAL	no CPU, more than the host can have, one twice, or one offline
  *   EBUSY	this context has CPUs already, another owns one of these, or
  *		something that runs on one cannot leave it
- *   EPERM	CPU 0 is among them, or no CPU would be left for the host
+ *   EPERM	CPU 0 is among them, an online thread of one of their cores is not,
+ *		or no CPU would be left for the host
  *   EOPNOTSUPP	this host is not capable; GET_INFO tells why
  *
  *   ARM_VM
