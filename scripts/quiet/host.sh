@@ -114,6 +114,8 @@ point_kicks() {
 	guest_spins spin
 	check 1 redis.loads $((now - was)) ">=" 1 "loads of 4000 requests that redis has finished meanwhile"
 	stress_stop 1 redis
+	# Its child, too, or that keeps the way to the spinning guest open.
+	pkill -P "$load" || :
 	kill_all $load
 	kill -9 "$vmm"
 	wait "$vmm" 2>/dev/null || :
