@@ -36,4 +36,3 @@ for commit in $(git -C "$tree" rev-list --reverse base..check); do
 			-j "$JOBS" KCFLAGS=-Werror vmlinux modules || die "does not compile: $subject (KVM_EXCLUSIVE=$option)"
 	done
 done
-git -C "$tree" checkout -q --detach check

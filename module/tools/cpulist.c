@@ -24,7 +24,10 @@ static bool number(const char **text, unsigned long *value)
 	return !errno && *value < CPU_LIMIT;
 }
 
-static bool has(const struct cpulist *list, unsigned long cpu)
+/**
+ * cpulist_has - does a list name a CPU?
+ */
+bool cpulist_has(const struct cpulist *list, __u32 cpu)
 {
 	for (unsigned int i = 0; i < list->count; i++)
 		if (list->cpus[i] == cpu)
@@ -60,7 +63,7 @@ const char *cpulist_parse(const char *text, struct cpulist *list)
 				return "a range goes from the lower to the higher CPU";
 		}
 		for (; first <= last; first++) {
-			if (has(list, first))
+			if (cpulist_has(list, first))
 				return "a CPU stands there twice";
 			list->cpus[list->count++] = first;
 		}

@@ -93,14 +93,6 @@ static int offline_cpu(const struct cpulist *list)
 	return -1;
 }
 
-static bool has_cpu(const struct cpulist *list, __u32 cpu)
-{
-	for (unsigned int i = 0; i < list->count; i++)
-		if (list->cpus[i] == cpu)
-			return true;
-	return false;
-}
-
 /*
  * A thread of a core in the list that is not in it itself, or -1.
  * @of: the CPU of the list that it shares the core with
@@ -126,7 +118,7 @@ static int left_out_thread(const struct cpulist *list, __u32 *of)
 		line[strcspn(line, "\n")] = 0;
 		if (!cpulist_parse(line, &threads)) {
 			for (unsigned int j = 0; j < threads.count && thread < 0; j++)
-				if (!has_cpu(list, threads.cpus[j]))
+				if (!cpulist_has(list, threads.cpus[j]))
 					thread = threads.cpus[j];
 		}
 		free(threads.cpus);
@@ -167,7 +159,7 @@ int device_claim(int ctx, const struct cpulist *list)
 		return STATUS_FAILED;
 	case EPERM:
 		cpu = left_out_thread(list, &of);
-		if (has_cpu(list, 0))
+		if (cpulist_has(list, 0))
 			complain("CPU 0 stays with the host: choose others");
 		else if (!cpu)
 			complain("CPU %u shares a core with CPU 0, which stays with the host: choose others",

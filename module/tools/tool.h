@@ -27,6 +27,7 @@ struct cpulist {
 };
 
 const char *cpulist_parse(const char *text, struct cpulist *list);
+bool cpulist_has(const struct cpulist *list, __u32 cpu);
 
 /* device.c */
 int device_open(void);
