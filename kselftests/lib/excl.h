@@ -154,6 +154,11 @@ uint64_t excl_now_ns(void);
 /* The n-th number on the command line, or @def. */
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 
+/* The first line of a small file, as of sysfs; false when it cannot be read. */
+bool excl_read_file(const char *path, char *buf, size_t size);
+/* Write to such a file, at once. 0 or an errno. */
+int excl_write_file(const char *path, const char *text);
+
 /* MSRs of a host CPU through /dev/cpu; false when it cannot be read. */
 bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val);
 

@@ -101,7 +101,7 @@ static void __printf(2, 3) add(struct excl_snapshot *s, const char *fmt, ...)
 	s->nr++;
 }
 
-static bool read_file(const char *path, char *buf, size_t size)
+bool excl_read_file(const char *path, char *buf, size_t size)
 {
 	ssize_t n;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -117,11 +117,23 @@ static bool read_file(const char *path, char *buf, size_t size)
 	return true;
 }
 
+int excl_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		err = errno;
+	close(fd);
+	return err;
+}
+
 static void add_file(struct excl_snapshot *s, const char *path)
 {
 	char buf[512];
 
-	if (read_file(path, buf, sizeof(buf)))
+	if (excl_read_file(path, buf, sizeof(buf)))
 		add(s, "%s=%s", path, buf);
 }
 
@@ -155,11 +167,11 @@ static void add_irqs(struct excl_snapshot *s)
 		if (!isdigit(d->d_name[0]))
 			continue;
 		snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity", d->d_name);
-		if (!read_file(path, wanted, sizeof(wanted)))
+		if (!excl_read_file(path, wanted, sizeof(wanted)))
 			continue;
 		add(s, "%s=%s", path, wanted);
 		snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", d->d_name);
-		if (read_file(path, effective, sizeof(effective)))
+		if (excl_read_file(path, effective, sizeof(effective)))
 			add(s, "%s=%s", path, mask_within(effective, wanted) ?
 			    "within what is wanted" : effective);
 	}

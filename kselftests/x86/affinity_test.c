@@ -5,7 +5,6 @@
  * works on a control CPU until the release and then goes back, and no mask is lost,
  * the vCPU thread's own included.
  */
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -156,18 +155,11 @@ static bool write_file(const char *path, const char *fmt, ...)
 {
 	char text[64];
 	va_list args;
-	bool ok;
-	int fd;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == strlen(text);
-	close(fd);
-	return ok;
+	return !excl_write_file(path, text);
 }
 
 static void cpuset(void)

@@ -6,7 +6,6 @@
  * Takes a host whose CPUs 2 and 3 are the threads of one core, and 0 and 1 those of
  * another.
  */
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "excl.h"
@@ -15,34 +14,19 @@
 
 static bool file_is(int cpu, const char *name, const char *what)
 {
-	char path[96], text[64] = "";
-	int fd;
+	char path[96], text[64];
 
 	snprintf(path, sizeof(path), CPU_FILE, cpu, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		*text = 0;
-	close(fd);
-	text[strcspn(text, "\n")] = 0;
-	return !strcmp(text, what);
+	return excl_read_file(path, text, sizeof(text)) && !strcmp(text, what);
 }
 
 /* Return: 0 or an errno. */
 static int set_online(int cpu, const char *what)
 {
 	char path[96];
-	int fd, err = 0;
 
 	snprintf(path, sizeof(path), CPU_FILE, cpu, "online");
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno;
-	if (write(fd, what, 1) != 1)
-		err = errno;
-	close(fd);
-	return err;
+	return excl_write_file(path, what);
 }
 
 static int claim(int ctx, uint32_t first, uint32_t second, unsigned int count)
