@@ -103,5 +103,6 @@ int kvm_excl_get_info(struct kvm_excl_context *ctx, void *arg);
 int kvm_excl_get_status(struct kvm_excl_context *ctx, void *arg);
 int kvm_excl_get_context(struct kvm_excl_context *ctx, void *arg);
 int kvm_excl_get_vcpu_status(struct kvm_excl_context *ctx, void *arg);
+int kvm_excl_get_device_irq(struct kvm_excl_context *ctx, void *arg);
 
 #endif /* KVM_EXCLUSIVE_CONTEXT_H */

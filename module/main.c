@@ -31,6 +31,7 @@ union arg_buffer {
 	struct kvm_excl_unbind_vm unbind_vm;
 	struct kvm_excl_get_context get_context;
 	struct kvm_excl_get_vcpu_status get_vcpu_status;
+	struct kvm_excl_get_device_irq get_device_irq;
 };
 
 /**
@@ -78,6 +79,8 @@ static const struct ioctl_op ioctl_ops[] = {
 		 kvm_excl_get_context),
 	IOCTL_OP(KVM_EXCL_GET_VCPU_STATUS, kvm_excl_get_vcpu_status, ipi_fast, 0, true,
 		 kvm_excl_get_vcpu_status),
+	IOCTL_OP(KVM_EXCL_GET_DEVICE_IRQ, kvm_excl_get_device_irq, updates, 0, true,
+		 kvm_excl_get_device_irq),
 };
 
 static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What is shown: the host, the contexts, the vCPUs
+ * What is shown: the host, the contexts, the vCPUs, the interrupts of devices
  */
 #include <linux/build_bug.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
+#include <linux/err.h>
 #include <linux/limits.h>
 #include <linux/pid.h>
 #include <linux/rcupdate.h>
@@ -33,6 +34,15 @@ SAME_VALUE(KVM_EXCL_VCPU_IMMEDIATE_EXIT + 1, KVM_EXCL_NR_REASONS);
 SAME_VALUE(KVM_EXCL_VCPU_TIMER_EMULATED, KVM_EXCL_TIMER_EMULATED);
 SAME_VALUE(KVM_EXCL_VCPU_TIMER_ASSISTED, KVM_EXCL_TIMER_ASSISTED);
 SAME_VALUE(KVM_EXCL_VCPU_TIMER_DIRECT, KVM_EXCL_TIMER_DIRECT);
+
+SAME_VALUE(KVM_EXCL_IRQ_DIRECT, KVM_EXCL_IRQ_REASON_NONE);
+SAME_VALUE(KVM_EXCL_IRQ_UNBOUND, KVM_EXCL_IRQ_REASON_UNBOUND);
+SAME_VALUE(KVM_EXCL_IRQ_NOT_MSI, KVM_EXCL_IRQ_REASON_NOT_MSI);
+SAME_VALUE(KVM_EXCL_IRQ_NOT_FIXED, KVM_EXCL_IRQ_REASON_NOT_FIXED);
+SAME_VALUE(KVM_EXCL_IRQ_LOW_VECTOR, KVM_EXCL_IRQ_REASON_LOW_VECTOR);
+SAME_VALUE(KVM_EXCL_IRQ_MANY, KVM_EXCL_IRQ_REASON_MANY);
+SAME_VALUE(KVM_EXCL_IRQ_NO_REMAPPING, KVM_EXCL_IRQ_REASON_NO_REMAPPING);
+SAME_VALUE(KVM_EXCL_IRQ_NO_REMAPPING + 1, KVM_EXCL_NR_IRQ_REASONS);
 
 /**
  * kvm_excl_get_info - KVM_EXCL_GET_INFO
@@ -186,31 +196,86 @@ static int show_vcpu(struct kvm_excl_context *ctx, struct kvm_excl_get_vcpu_stat
 	return 0;
 }
 
+/*
+ * The context that @id names, 0 for the caller's own. Return: it, referenced unless it is
+ * the caller's own, or an error.
+ */
+static struct kvm_excl_context *context_of(struct kvm_excl_context *own, u64 id)
+{
+	struct kvm_excl_context *ctx;
+
+	if (!id || id == own->id)
+		return own;
+	if (!capable(CAP_SYS_ADMIN))
+		return ERR_PTR(-EPERM);
+	ctx = kvm_excl_context_find(id);
+	return ctx ?: ERR_PTR(-ENOENT);
+}
+
 /**
  * kvm_excl_get_vcpu_status - KVM_EXCL_GET_VCPU_STATUS
- * @ctx: the caller's context
+ * @own: the caller's context
  * @arg: struct kvm_excl_get_vcpu_status
  *
  * Return: 0 or a negative errno, see the UAPI header.
  */
-int kvm_excl_get_vcpu_status(struct kvm_excl_context *ctx, void *arg)
+int kvm_excl_get_vcpu_status(struct kvm_excl_context *own, void *arg)
 {
 	struct kvm_excl_get_vcpu_status *get = arg;
+	struct kvm_excl_context *ctx;
 	int ret;
 
 	if (get->reserved)
 		return -EINVAL;
 	if (get->index > INT_MAX)
 		return -ENOENT;
-	if (!get->id || get->id == ctx->id)
-		return show_vcpu(ctx, get);
-
-	if (!capable(CAP_SYS_ADMIN))
-		return -EPERM;
-	ctx = kvm_excl_context_find(get->id);
-	if (!ctx)
-		return -ENOENT;
+	ctx = context_of(own, get->id);
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
 	ret = show_vcpu(ctx, get);
-	kvm_excl_context_put(ctx);
+	if (ctx != own)
+		kvm_excl_context_put(ctx);
+	return ret;
+}
+
+static int show_device_irq(struct kvm_excl_context *ctx, struct kvm_excl_get_device_irq *get)
+{
+	struct kvm_excl_irq_status status = {};
+	int ret;
+
+	kvm_excl_context_lock(ctx);
+	ret = ctx->vm ? kvm_excl_irq_status(ctx->vm, get->index, &status) : -ENXIO;
+	kvm_excl_context_unlock(ctx);
+	if (ret)
+		return ret;
+
+	get->host_irq = status.host_irq;
+	get->gsi = status.gsi;
+	get->why = status.reason;
+	get->vcpu = status.vcpu;
+	get->vector = status.vector;
+	get->updates = status.updates;
+	return 0;
+}
+
+/**
+ * kvm_excl_get_device_irq - KVM_EXCL_GET_DEVICE_IRQ
+ * @own: the caller's context
+ * @arg: struct kvm_excl_get_device_irq
+ *
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+int kvm_excl_get_device_irq(struct kvm_excl_context *own, void *arg)
+{
+	struct kvm_excl_get_device_irq *get = arg;
+	struct kvm_excl_context *ctx;
+	int ret;
+
+	ctx = context_of(own, get->id);
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
+	ret = show_device_irq(ctx, get);
+	if (ctx != own)
+		kvm_excl_context_put(ctx);
 	return ret;
 }

@@ -9,6 +9,9 @@
 #   MODE="stock exclusive"  which columns
 #   KERNEL=bzImage          the host's kernel, instead of FLAVOUR
 #   REDIS=N NGINX=N         requests
+#   DEVICES=1               instead: a NIC, a virtual function and an NVMe disk assigned to
+#                           the guest (platform amd), with IOMMU="intel amd" and
+#                           NIC=N VF=N requests of 64 KiB and NVME=N of 4 KiB
 #   CONNECTIONS=1           over so many connections at once
 #   MAX_SHARE=1             exclusive exits allowed, in percent of stock (empty: any)
 set -eu
@@ -33,10 +36,7 @@ intel)
 	;;
 esac
 payload=$BUILD/payload-demo
-out=$BUILD/rig-demo-$platform
 mkdir -p "$REPORT"
-
-rm -rf "$out"
 "$TOP/scripts/payload.sh" "$payload"
 # Unpacking it twice would take Bochs half a minute.
 [ "$platform" != intel ] || gzip -d "$payload/guest-initramfs.cpio.gz"
@@ -49,26 +49,64 @@ case $modes in
 	rm -f "$payload/module/kvm-exclusive.ko"
 	;;
 esac
-"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "${TIMEOUT:-2400}" \
-	--share "$payload" --out "$out" -- ./demo/host.sh "$modes" "$redis" "$nginx" "${CONNECTIONS:-1}" || {
-	[ ! -s "$out/failure" ] || cat "$out/failure"
-	die "the demo failed: $(tail -n 1 "$out/verdict")"
-}
-for mode in $modes; do
-	for vm in guest beside; do
-		if line=$(splat "$out/$vm-$mode.console"); then
-			die "the demo failed: kernel log of the $vm VM in $mode mode: $line"
-		fi
-	done
-done
 
-release=$(sed -n 's/.*Linux version \([^ ]*\) .*/\1/p' "$out/console.log" | head -n 1)
-# The table goes to the terminal even where a check fails after it.
+# demo NAME LOADS RIG_OPTIONS...: one emulated host and its table, report/NAME.{json,txt}.
+demo() {
+	d_name=$1
+	d_loads=$2
+	d_out=$BUILD/rig-$1
+	shift 2
+	rm -rf "$d_out"
+	# shellcheck disable=SC2086 # loads are words
+	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" \
+		--timeout "${TIMEOUT:-2400}" --share "$payload" --out "$d_out" "$@" \
+		-- ./demo/host.sh "$modes" "${CONNECTIONS:-1}" $d_loads || {
+		[ ! -s "$d_out/failure" ] || cat "$d_out/failure"
+		die "the demo failed: $(tail -n 1 "$d_out/verdict")"
+	}
+	for d_mode in $modes; do
+		for d_vm in guest beside; do
+			if d_line=$(splat "$d_out/$d_vm-$d_mode.console"); then
+				die "the demo failed: kernel log of the $d_vm VM in $d_mode mode: $d_line"
+			fi
+		done
+	done
+
+	d_release=$(sed -n 's/.*Linux version \([^ ]*\) .*/\1/p' "$d_out/console.log" | head -n 1)
+	# The table goes to the terminal even where a check fails after it.
+	d_status=0
+	awk -v platform="$platform" -v kernel="$d_release" -v json="$REPORT/$d_name.json" \
+		-v max_share="${MAX_SHARE-1}" -f "$TOP/scripts/measure/table.awk" \
+		"$d_out/results.txt" >"$REPORT/$d_name.txt" || d_status=$?
+	cat "$REPORT/$d_name.txt"
+	say
+	say "Saved as ${REPORT#"$TOP"/}/$d_name.json and $d_name.txt"
+	return "$d_status"
+}
+
+if [ -z "${DEVICES:-}" ]; then
+	demo "demo-$platform" "redis $redis nginx $nginx"
+	exit
+fi
+
+[ "$platform" = amd ] || die "DEVICES=1 needs PLATFORM=amd: Bochs has no IOMMU"
+disk=$BUILD/nvme.img
+rm -f "$disk"
+truncate -s 256M "$disk"
 status=0
-awk -v platform="$platform" -v kernel="$release" -v json="$REPORT/demo-$platform.json" \
-	-v max_share="${MAX_SHARE-1}" -f "$TOP/scripts/measure/table.awk" \
-	"$out/results.txt" >"$REPORT/demo-$platform.txt" || status=$?
-cat "$REPORT/demo-$platform.txt"
-say
-say "Saved as ${REPORT#"$TOP"/}/demo-$platform.json and demo-$platform.txt"
+for iommu in ${IOMMU:-intel amd}; do
+	case $iommu in
+	intel) name=devices-vtd ;;
+	amd) name=devices-amdvi ;;
+	*) die "no such IOMMU: $iommu (intel, amd)" ;;
+	esac
+	say "demo: assigned devices behind the IOMMU of $iommu"
+	# The e1000e is assigned; what it sends comes out of a virtio NIC of the host.
+	demo $name "nic ${NIC:-2000} vf ${VF:-2000} nvme ${NVME:-20000}" --iommu "$iommu" \
+		--mem 3072 --netdev hubport,id=there,hubid=0 --netdev hubport,id=here,hubid=0 \
+		--device e1000e,netdev=there --device virtio-net-pci,netdev=here,disable-legacy=on \
+		--device pcie-root-port,id=slot1,slot=1,chassis=1 --device igb,bus=slot1 \
+		--drive "file=$disk,format=raw,if=none,id=disk" --device nvme,drive=disk,serial=demo ||
+		status=$?
+done
 exit "$status"

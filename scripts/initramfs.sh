@@ -44,7 +44,8 @@ chmod 755 "$work/guest/init"
 cp "$TOP/scripts/guest/nginx.conf" "$work/guest/etc/nginx-guest.conf"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$work/guest/etc/passwd"
 echo 'root:x:0:' >"$work/guest/etc/group"
-programs="/usr/bin/redis-server /usr/bin/redis-cli /usr/bin/redis-benchmark /usr/sbin/nginx /usr/bin/ab"
+programs="/usr/bin/redis-server /usr/bin/redis-cli /usr/bin/redis-benchmark /usr/sbin/nginx /usr/bin/ab
+/usr/bin/iperf3 /usr/bin/fio"
 for program in $programs; do
 	# The loader of the tool box, not the machine's, says what it needs.
 	{

@@ -16,7 +16,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 SUITE=trixie
 BACKPORTED='qemu-* seabios'
-PACKAGES=qemu-system-x86,seabios,bochs,bochs-term,bochsbios,vgabios,linux-perf,bpftrace,redis-server,redis-tools,nginx-light,apache2-utils,stress-ng,kmod,iproute2,procps,busybox-static,libjson-c5,psmisc,util-linux,socat,python3-minimal,pciutils,strace,gdb
+PACKAGES=qemu-system-x86,seabios,bochs,bochs-term,bochsbios,vgabios,linux-perf,bpftrace,redis-server,redis-tools,nginx-light,apache2-utils,stress-ng,kmod,iproute2,procps,busybox-static,libjson-c5,psmisc,util-linux,socat,python3-minimal,pciutils,strace,gdb,iperf3,fio
 
 key=$(printf '%s %s %s\n' "$SUITE" "$BACKPORTED" "$PACKAGES" | sha256sum | cut -d ' ' -f 1)
 if [ "$(cat "$ROOTFS.key" 2>/dev/null)" = "$key" ] && [ -x "$ROOTFS/usr/bin/perf" ]; then

@@ -79,6 +79,10 @@ if [ "$control" != only ]; then
 	# The emulated host of the list has one thread a core.
 	if [ "$platform/${TEST_LIST:-}" = amd/ ] && [ "$flavour" != stock ]; then
 		host_tests "$TOP/kselftests/list.smt" "$report/smt" --cpus 4,cores=2,threads=2
+		for iommu in intel amd; do
+			host_tests "$TOP/kselftests/list.devices" "$report/devices-$iommu" \
+				--iommu $iommu --device edu
+		done
 	fi
 fi
 if [ "$control" != 0 ]; then

@@ -24,6 +24,7 @@ static union {
 	struct kvm_excl_unbind_vm unbind;
 	struct kvm_excl_get_context context;
 	struct kvm_excl_get_vcpu_status status;
+	struct kvm_excl_get_device_irq device_irq;
 	uint8_t bytes[8192];
 } arg;
 
@@ -108,6 +109,7 @@ struct ioctl_case {
 	uint32_t size;
 	int reserved;		/* offset of a reserved field, -1 when there is none */
 	void (*fill)(void);
+	int last;		/* errno when nothing is wrong with the struct */
 };
 
 static int vm_fd;
@@ -151,6 +153,9 @@ static const struct ioctl_case cases[] = {
 	     offsetof(struct kvm_excl_get_context, reserved), fill_context),
 	CASE(GET_VCPU_STATUS, kvm_excl_get_vcpu_status,
 	     offsetof(struct kvm_excl_get_vcpu_status, reserved), fill_none),
+	/* Nothing is reserved in it, and the VM here has no device. */
+	{ "GET_DEVICE_IRQ", KVM_EXCL_GET_DEVICE_IRQ,
+	  sizeof(struct kvm_excl_get_device_irq), -1, fill_none, ENOENT },
 };
 
 static void fill(const struct ioctl_case *c)
@@ -190,7 +195,7 @@ static void common(const struct ioctl_case *c, int fd)
 	expect(EFAULT, ioctl(fd, c->cmd, (void *)8), "%s: bad pointer", c->name);
 	fill(c);
 	arg.size = c->size + 8;
-	expect(0, ioctl(fd, c->cmd, &arg), "%s: a tail of zeroes is accepted", c->name);
+	expect(c->last, ioctl(fd, c->cmd, &arg), "%s: a tail of zeroes is accepted", c->name);
 }
 
 static void test_common(struct kvm_vm *vm)
@@ -203,7 +208,8 @@ static void test_common(struct kvm_vm *vm)
 
 		fd = cmd == KVM_EXCL_CLAIM_CPUS || cmd == KVM_EXCL_GET_INFO ?
 			must_open() : claimed();
-		if (cmd == KVM_EXCL_UNBIND_VM || cmd == KVM_EXCL_GET_VCPU_STATUS) {
+		if (cmd == KVM_EXCL_UNBIND_VM || cmd == KVM_EXCL_GET_VCPU_STATUS ||
+		    cmd == KVM_EXCL_GET_DEVICE_IRQ) {
 			if (excl_bind(fd, vm->fd, 0))
 				ksft_exit_fail_msg("bind: %s\n", strerror(errno));
 		}
@@ -332,6 +338,15 @@ static int get_status(int fd, uint64_t id, uint32_t index)
 	return ioctl(fd, KVM_EXCL_GET_VCPU_STATUS, &arg);
 }
 
+static int get_device_irq(int fd, uint64_t id, uint32_t index)
+{
+	memset(&arg, 0, sizeof(arg));
+	arg.size = sizeof(arg.device_irq);
+	arg.device_irq.id = id;
+	arg.device_irq.index = index;
+	return ioctl(fd, KVM_EXCL_GET_DEVICE_IRQ, &arg);
+}
+
 static void test_status(struct kvm_vm *vm)
 {
 	int a = claimed(), b = must_open();
@@ -347,6 +362,7 @@ static void test_status(struct kvm_vm *vm)
 	expect(ENOENT, get_context(b, ~0ULL), "GET_CONTEXT: none so high");
 
 	expect(ENXIO, get_status(a, 0, 0), "GET_VCPU_STATUS: no VM");
+	expect(ENXIO, get_device_irq(a, 0, 0), "GET_DEVICE_IRQ: no VM");
 	expect(0, excl_bind(a, vm->fd, 0), "BIND_VM");
 	expect(0, get_status(a, 0, 0), "GET_VCPU_STATUS: own");
 	ksft_test_result(arg.status.cpu == -1 && !arg.status.attached,
@@ -358,6 +374,10 @@ static void test_status(struct kvm_vm *vm)
 	       "GET_VCPU_STATUS: another's without CAP_SYS_ADMIN");
 	expect(0, without_admin(get_status(a, 0, 0)),
 	       "GET_VCPU_STATUS: own without CAP_SYS_ADMIN");
+	expect(ENOENT, get_device_irq(a, 0, 0), "GET_DEVICE_IRQ: no such interrupt");
+	expect(ENOENT, get_device_irq(b, ~0ULL, 0), "GET_DEVICE_IRQ: no such context");
+	expect(EPERM, without_admin(get_device_irq(b, id, 0)),
+	       "GET_DEVICE_IRQ: another's without CAP_SYS_ADMIN");
 	close(a);
 	expect(ENOENT, get_status(b, id, 0), "GET_VCPU_STATUS: of a closed context");
 	close(b);

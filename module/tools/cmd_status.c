@@ -88,12 +88,14 @@ struct context {
 	__u32 *cpus;
 	unsigned int nr_vcpus;
 	struct kvm_excl_get_vcpu_status *vcpus;
+	struct device_irqs irqs;
 };
 
 static void free_context(struct context *c)
 {
 	free(c->cpus);
 	free(c->vcpus);
+	free(c->irqs.list);
 }
 
 /*
@@ -103,6 +105,7 @@ static void free_context(struct context *c)
 static int read_context(int ctx, __u64 id, __u32 nr_cpus, struct context *c)
 {
 	struct kvm_excl_get_vcpu_status *vcpus;
+	int r;
 
 	memset(c, 0, sizeof(*c));
 	c->cpus = calloc(nr_cpus, sizeof(*c->cpus));
@@ -128,11 +131,14 @@ static int read_context(int ctx, __u64 id, __u32 nr_cpus, struct context *c)
 		vcpus->index = c->nr_vcpus;
 		if (ioctl(ctx, KVM_EXCL_GET_VCPU_STATUS, vcpus)) {
 			/* No further vCPU, or the VM or the context is gone. */
-			return errno == ENOENT || errno == ENXIO ? 1 : -errno;
+			if (errno != ENOENT && errno != ENXIO)
+				return -errno;
+			break;
 		}
 		c->nr_vcpus++;
 	}
-	return 1;
+	r = device_irqs_read(ctx, c->get.id, &c->irqs);
+	return r ?: 1;
 }
 
 static __u64 kicks(const struct kvm_excl_get_vcpu_status *v)
@@ -173,6 +179,7 @@ static void print_context(const struct context *c)
 		       (unsigned long long)v->recorded, (unsigned long long)v->ipi_direct,
 		       (unsigned long long)v->ipi_software, (unsigned long long)kicks(v));
 	}
+	device_irqs_print(&c->irqs);
 }
 
 static void add_u64(struct json_object *to, const char *key, __u64 value)
@@ -263,6 +270,7 @@ static struct json_object *json_context(const struct context *c)
 	add_u64(out, "unseen_by_perf", ipi_fast);
 	json_object_object_add(out, "kicks", json_kicks(c->vcpus, c->nr_vcpus));
 	json_object_object_add(out, "vcpus", vcpus);
+	json_object_object_add(out, "device_irqs", device_irqs_json(&c->irqs));
 	return out;
 }
 

@@ -35,6 +35,18 @@ int device_claim(int ctx, const struct cpulist *list);
 const char *device_why_unsupported(int ctx);
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* device_irqs.c */
+struct device_irqs {
+	unsigned int count;
+	struct kvm_excl_get_device_irq *list;
+};
+
+struct json_object;
+
+int device_irqs_read(int ctx, __u64 id, struct device_irqs *irqs);
+void device_irqs_print(const struct device_irqs *irqs);
+struct json_object *device_irqs_json(const struct device_irqs *irqs);
+
 /* kvm-exclusive.c */
 char *command_name(const char *command);
 

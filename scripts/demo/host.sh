@@ -4,16 +4,18 @@
 # The demo's part inside the host: one guest, the same load in it in each mode,
 # and its exits counted for exactly the load.  Runs in /mnt/share (the payload).
 #
-#   host.sh MODES REDIS_REQUESTS NGINX_REQUESTS CONNECTIONS
+#   host.sh MODES CONNECTIONS LOAD REQUESTS [LOAD REQUESTS...]
+#
+# LOAD is redis, nginx, or one that needs assigned devices: nic, vf, nvme.
 #
 # Results are left in /mnt/out: results.txt with "MODE WORKLOAD KEY..." lines, the
 # guests' consoles, what perf printed.
 set -eu
 
 modes=$1
-redis_requests=$2
-nginx_requests=$3
-connections=$4
+connections=$2
+shift 2
+loads=$*
 
 share=/mnt/share
 out=/mnt/out
@@ -67,11 +69,17 @@ result() {
 	echo "$*" >>"$out/results.txt"
 }
 
+# Assigned devices, if a load needs some.
+assigned=
+# shellcheck source=scripts/demo/devices.sh
+. demo/devices.sh
+
 pipes() {
 	mkfifo "$1.in" "$1.out"
 }
 
-# start_vm NAME MEMORY VCPUS APPEND: sets vm_pid.  $launcher comes before the VMM.
+# start_vm NAME MEMORY VCPUS APPEND [DEVICES]: sets vm_pid.  $launcher comes before
+# the VMM.
 launcher=
 start_vm() {
 	pipes "/tmp/$1"
@@ -86,7 +94,7 @@ start_vm() {
 		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \
 		-device virtserialport,chardev=ctl,name=ctl \
 		-drive "file=/tmp/$1.img,format=raw,if=none,id=disk" \
-		-device virtio-blk-pci,drive=disk >"/tmp/$1.log" 2>&1 &
+		-device virtio-blk-pci,drive=disk ${5:-} >"/tmp/$1.log" 2>&1 &
 	vm_pid=$!
 }
 
@@ -136,7 +144,7 @@ run_mode() {
 		;;
 	esac
 	note "$mode: starting the guest and an ordinary one beside it"
-	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections"
+	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections" "$assigned"
 	vmm_pid=$vm_pid
 	launcher="taskset -c $vmm_cpus"
 	start_vm "beside-$mode" 192 1 "heartbeat"
@@ -162,21 +170,24 @@ run_mode() {
 	cat <"/tmp/beside-$mode.out" >"/tmp/beats-$mode" &
 	beats_cat=$!
 
-	for load in "redis $redis_requests" "nginx $nginx_requests"; do
-		# shellcheck disable=SC2086 # two words
-		set -- $load
+	# shellcheck disable=SC2086 # words, two for each
+	set -- $loads
+	while [ $# -gt 0 ]; do
 		ask "/tmp/guest-$mode" $load_limit "PREPARED $1" prepare "$1" >/dev/null ||
 			{ say_console "guest-$mode"; fail "$mode: $1 did not start"; }
 		note "$mode: $1, $2 requests"
 		dir=$out/$mode-$1
 		mkdir -p "$dir"
 		status "/tmp/status.before"
+		host_irqs=$(devices_host_irqs)
 		./measure/exits.sh "$vmm_pid" "$dir" -- \
 			./measure/load.sh "/tmp/guest-$mode" $load_limit "DONE $1" run "$1" "$2" \
 			>/dev/null ||
 			{ say_console "guest-$mode"; fail "$mode: $1 did not end within $load_limit s"; }
 		ask "/tmp/guest-$mode" 60 "RESULT $1" >"$dir/result" || fail "$mode: no result of $1"
 		status "/tmp/status.after"
+		[ -z "$assigned" ] ||
+			result "$mode" "$1" host_irqs $(($(devices_host_irqs) - host_irqs))
 		note "$mode: $(cat "$dir/result")"
 		result "$mode" "$1" "$(sed 's/^RESULT [a-z]* //' "$dir/result")"
 		sed "s/^/$mode $1 reason /" "$dir/by_reason" >>"$out/results.txt"
@@ -189,6 +200,7 @@ run_mode() {
 		fi
 		kill -0 "$vmm_pid" 2>/dev/null || fail "$mode: the VMM died during $1"
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
+		shift 2
 	done
 
 	touch "/tmp/quitting-$mode"
@@ -199,6 +211,7 @@ run_mode() {
 	vmm_pid=
 	wait "$beat_pid" || fail "$mode: the ordinary VM's VMM ended with status $?"
 	beat_pid=
+	[ -z "$assigned" ] || devices_released
 	cp "/tmp/beats-$mode" "$out/"
 
 	# The ordinary VM counts its own seconds; none may be missing, and its timer
@@ -225,6 +238,12 @@ taskset -pc "$other_cpus" $$ >/dev/null
 if [ -r module/kvm-exclusive.ko ]; then
 	insmod module/kvm-exclusive.ko || fail "the module does not load"
 fi
+case " $loads " in
+*" nic "* | *" vf "* | *" nvme "*)
+	devices_prepare
+	assigned=$(devices_arguments)
+	;;
+esac
 for mode in $modes; do
 	run_mode "$mode"
 done

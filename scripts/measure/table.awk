@@ -65,6 +65,7 @@ $3 ~ /^requests=/ {
 	split($5, a, "="); ms[$1, $2] = a[2]
 	split($6, a, "="); timers[$1, $2] = a[2]
 	split($7, a, "="); ipis[$1, $2] = a[2]
+	split($8, a, "="); devices[$1, $2] = a[2]
 	next
 }
 
@@ -86,6 +87,7 @@ $3 == "msr" {
 }
 
 $3 == "counter" && $4 == "exits" { counted[$1, $2] = $5 }
+$3 == "host_irqs" { host_irqs[$1, $2] = $4; assigned[$2] = 1 }
 $3 == "unseen" { unseen[$1, $2] = $4 }
 $3 == "kick" {
 	kick[$1, $2, $4] = $5
@@ -170,6 +172,13 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 		print (causes[modes, name] ? "" : " none")
 		printf "    in the guest meanwhile: %d timer interrupts, %d IPIs taken\n", \
 			timers[modes, name], ipis[modes, name]
+		if (name in assigned) {
+			printf "    from assigned devices: %d interrupts, %d of them through the host; %.3f exits for each\n", \
+				devices[modes, name], host_irqs[modes, name], \
+				devices[modes, name] ? total[modes, name] / devices[modes, name] : 0
+			if (devices[modes, name] + 0 == 0)
+				fail(name ": no interrupt from the assigned device in " modes " mode")
+		}
 		if (lost[modes, name] != 0)
 			fail(name " lost " lost[modes, name] " requests in " modes " mode")
 		if (total[modes, name] + 0 == 0 && modes == "stock")
@@ -184,6 +193,9 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 		for (i = 1; i <= msrs[name]; i++)
 			if (msr_name(msr[name, i]) ~ /^write (TMICT|TSC_DEADLINE|EOI)$/)
 				must_be_none(name, msr_name(msr[name, i]), msr_count["exclusive", name, msr[name, i]])
+		if (host_irqs["exclusive", name] + 0)
+			fail(sprintf("%s: the host took %d of the device's interrupts in exclusive mode", \
+				name, host_irqs["exclusive", name]))
 		if (timers["exclusive", name] + 0 == 0)
 			fail(name ": the guest took no timer interrupt in exclusive mode")
 	}
@@ -203,7 +215,11 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 }
 
 function json_mode(mode, name,	i, sep, key) {
-	printf "      \"%s\": {\n        \"total\": %d,\n        \"by_reason\": {", mode, total[mode, name] >json
+	printf "      \"%s\": {\n        \"total\": %d,\n", mode, total[mode, name] >json
+	if (name in assigned)
+		printf "        \"device_irqs\": %d,\n        \"host_irqs\": %d,\n", \
+			devices[mode, name], host_irqs[mode, name] >json
+	printf "        \"by_reason\": {" >json
 	sep = ""
 	for (i = 1; i <= reasons[name]; i++) {
 		key = reason[name, i]

@@ -27,7 +27,7 @@ platform_prepare() {
 	fi
 	case $RIG_IOMMU in
 	intel) machine="$machine -device intel-iommu,intremap=on,eim=on" ;;
-	amd) machine="$machine -device amd-iommu,intremap=on,xtsup=on" ;;
+	amd) machine="$machine -device amd-iommu,intremap=on,xtsup=on,dma-remap=on" ;;
 	none) ;;
 	*) die "no such IOMMU: $RIG_IOMMU (intel, amd or none)" ;;
 	esac

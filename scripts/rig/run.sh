@@ -21,6 +21,7 @@
 #   --quiet           no progress lines
 #   --device ARGS     one more -device for the emulated host (may be repeated);
 #                     platform amd alone
+#   --netdev ARGS, --drive ARGS   the same for -netdev and -drive
 #   --icount          one thread for all CPUs and a clock that counts instructions: its
 #                     time stamp counter goes up by one with each (Bochs is always so)
 #
@@ -68,6 +69,8 @@ while [ $# -gt 0 ]; do
 	--out) out=$2; shift 2 ;;
 	--quiet) quiet=1; shift ;;
 	--device) devices="$devices -device $2"; shift 2 ;;
+	--netdev) devices="$devices -netdev $2"; shift 2 ;;
+	--drive) devices="$devices -drive $2"; shift 2 ;;
 	--icount) RIG_ICOUNT=1; shift ;;
 	--) shift; break ;;
 	*) die "unknown option $1" ;;

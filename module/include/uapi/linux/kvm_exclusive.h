@@ -62,6 +62,11 @@
  *   EPERM	it is about another context and the caller lacks CAP_SYS_ADMIN
  *   ENOENT	there is no such context, or its VM has no such vCPU
  *   ENXIO	the context has no VM
+ *
+ *   GET_DEVICE_IRQ
+ *   EPERM	it is about another context and the caller lacks CAP_SYS_ADMIN
+ *   ENOENT	there is no such context, or its VM has no such interrupt
+ *   ENXIO	the context has no VM
  */
 #ifndef _UAPI_LINUX_KVM_EXCLUSIVE_H
 #define _UAPI_LINUX_KVM_EXCLUSIVE_H
@@ -85,6 +90,7 @@
 #define KVM_EXCL_GET_STATUS		_IO(KVM_EXCL_IOC_TYPE, 0x05)
 #define KVM_EXCL_GET_CONTEXT		_IO(KVM_EXCL_IOC_TYPE, 0x06)
 #define KVM_EXCL_GET_VCPU_STATUS	_IO(KVM_EXCL_IOC_TYPE, 0x07)
+#define KVM_EXCL_GET_DEVICE_IRQ		_IO(KVM_EXCL_IOC_TYPE, 0x08)
 
 #define KVM_EXCL_WHY_LEN	128
 #define KVM_EXCL_COMM_LEN	16
@@ -336,6 +342,56 @@ struct kvm_excl_get_vcpu_status {
 	__aligned_u64 kick_timer;
 	__aligned_u64 kick_other;
 	__aligned_u64 ipi_fast;
+};
+
+/**
+ * enum kvm_excl_irq_why - why a device's interrupt does not go to the guest directly
+ * @KVM_EXCL_IRQ_DIRECT: it does
+ * @KVM_EXCL_IRQ_UNBOUND: its vCPU has no CPU, or that is being taken away
+ * @KVM_EXCL_IRQ_NOT_MSI: it goes to no MSI of the guest
+ * @KVM_EXCL_IRQ_NOT_FIXED: the guest asks for another delivery mode, or for a level
+ * @KVM_EXCL_IRQ_LOW_VECTOR: the guest asks for a vector below 32
+ * @KVM_EXCL_IRQ_MANY: the guest asks for several vCPUs, or for none that there is
+ * @KVM_EXCL_IRQ_NO_REMAPPING: the IOMMU cannot deliver it so
+ */
+enum kvm_excl_irq_why {
+	KVM_EXCL_IRQ_DIRECT = 0,
+	KVM_EXCL_IRQ_UNBOUND = 1,
+	KVM_EXCL_IRQ_NOT_MSI = 2,
+	KVM_EXCL_IRQ_NOT_FIXED = 3,
+	KVM_EXCL_IRQ_LOW_VECTOR = 4,
+	KVM_EXCL_IRQ_MANY = 5,
+	KVM_EXCL_IRQ_NO_REMAPPING = 6,
+};
+
+/**
+ * struct kvm_excl_get_device_irq - ioctl(KVM_EXCL_GET_DEVICE_IRQ): one interrupt of an
+ *	assigned device
+ * @size: sizeof(struct kvm_excl_get_device_irq)
+ * @flags: must be 0
+ * @id: the context; 0 for the caller's own
+ * @index: which interrupt, from 0; there is no order, and it changes as the guest sets
+ *	up and gives up interrupts
+ * @host_irq: out, its number in the host, as in /proc/interrupts, where those that
+ *	the host gets are counted
+ * @gsi: out, the guest's GSI that the VMM has routed it to
+ * @why: out, enum kvm_excl_irq_why. What is not direct is an interrupt on a CPU of the
+ *	host, which injects it.
+ * @vcpu: out, index of the vCPU that gets it directly, else -1
+ * @vector: out, the guest's vector that the IOMMU delivers, else 0
+ * @updates: out, how often the IOMMU's entry was written for this context
+ */
+struct kvm_excl_get_device_irq {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 id;
+	__u32 index;
+	__u32 host_irq;
+	__u32 gsi;
+	__u32 why;
+	__s32 vcpu;
+	__u32 vector;
+	__aligned_u64 updates;
 };
 
 /*

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # out is host.sh's
+#
+# Devices that the demo assigns to its guest: an e1000e NIC, a virtual function of an
+# igb NIC and an NVMe disk, all emulated by the outer QEMU.  Read by host.sh.
+#
+# The other end of the e1000e is a virtio NIC of the host's, in the same hub; that of
+# the virtual function is its physical function.  Both have an iperf3 server.
+
+vfio_devices=
+
+# pci_find VENDOR:DEVICE: the first one, as DOMAIN:BUS:SLOT.FUNCTION.
+pci_find() {
+	for pf_dir in /sys/bus/pci/devices/*; do
+		[ "$(cat "$pf_dir/vendor"):$(cat "$pf_dir/device")" = "$1" ] || continue
+		echo "${pf_dir##*/}"
+		return
+	done
+	fail "the host has no PCI device $1"
+}
+
+vfio_bind() {
+	vb_dir=/sys/bus/pci/devices/$1
+	[ -e "$vb_dir/iommu_group" ] || fail "$1 is behind no IOMMU"
+	echo vfio-pci >"$vb_dir/driver_override"
+	[ ! -e "$vb_dir/driver" ] || echo "$1" >"$vb_dir/driver/unbind"
+	echo "$1" >/sys/bus/pci/drivers_probe
+	[ "$(basename "$(readlink "$vb_dir/driver")")" = vfio-pci ] ||
+		fail "$1 cannot be given to vfio-pci"
+	vfio_devices="$vfio_devices $1"
+}
+
+# interface_of BDF ADDRESS: bring the host's interface on that device up.
+interface_of() {
+	for if_dir in "/sys/bus/pci/devices/$1"/net/* "/sys/bus/pci/devices/$1"/virtio*/net/*; do
+		[ -e "$if_dir" ] || continue
+		ip addr add "$2" dev "${if_dir##*/}"
+		ip link set "${if_dir##*/}" up
+		return
+	done
+	fail "$1 has no network interface"
+}
+
+devices_prepare() {
+	ip link set lo up
+	pf=$(pci_find 0x8086:0x10c9)
+	echo 1 >"/sys/bus/pci/devices/$pf/sriov_numvfs" || fail "the igb NIC makes no virtual function"
+	interface_of "$(pci_find 0x1af4:0x1041)" 10.0.1.1/24
+	interface_of "$pf" 10.0.2.1/24
+	vfio_bind "$(pci_find 0x8086:0x10d3)"
+	vfio_bind "$(pci_find 0x8086:0x10ca)"
+	vfio_bind "$(pci_find 0x1b36:0x0010)"
+	for dp_address in 10.0.1.1 10.0.2.1; do
+		iperf3 --server --daemon --bind $dp_address --affinity 0 \
+			--logfile "$out/iperf3-$dp_address.log" || fail "iperf3 does not start"
+	done
+}
+
+# The VMM's arguments for them.
+devices_arguments() {
+	for da_device in $vfio_devices; do
+		printf ' -device vfio-pci,host=%s' "$da_device"
+	done
+}
+
+# Interrupts of the assigned devices that the host has taken so far.
+devices_host_irqs() {
+	awk '/vfio/ { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts
+}
+
+# What became of the entries when the VM is gone: nothing of vfio is left.
+devices_released() {
+	if grep -q vfio /proc/interrupts; then
+		fail "an interrupt of an assigned device is left: $(grep vfio /proc/interrupts)"
+	fi
+}
