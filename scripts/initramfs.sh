@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Two initramfs images out of the tool box: a tiny one that boots the emulated
-# host, and the Linux guest with its servers and load generators.  (A guest with
+# Initramfs images out of the tool box: a tiny one that boots the emulated host, and
+# the Linux guest with its servers and load generators.  (A guest with
 # its root on 9p takes more than twice as long to boot.)
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
@@ -44,19 +44,30 @@ chmod 755 "$work/guest/init"
 cp "$TOP/scripts/guest/nginx.conf" "$work/guest/etc/nginx-guest.conf"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$work/guest/etc/passwd"
 echo 'root:x:0:' >"$work/guest/etc/group"
-programs="/usr/bin/redis-server /usr/bin/redis-cli /usr/bin/redis-benchmark /usr/sbin/nginx /usr/bin/ab
-/usr/bin/iperf3 /usr/bin/fio"
-for program in $programs; do
-	# The loader of the tool box, not the machine's, says what it needs.
-	{
-		echo "$program"
-		chroot "$ROOTFS" ldd "$program" | grep -o '/[^ ]*'
-	} | sort -u | while read -r file; do
-		mkdir -p "$work/guest$(dirname "$file")"
-		cp -L "$ROOTFS$file" "$work/guest$file"
+# install DIR PROGRAM...: with what they need.  The loader of the tool box, not the
+# machine's, says what that is.
+install() {
+	in_dir=$1
+	shift
+	for program; do
+		{
+			echo "$program"
+			chroot "$ROOTFS" ldd "$program" | grep -o '/[^ ]*'
+		} | sort -u | while read -r file; do
+			mkdir -p "$in_dir$(dirname "$file")"
+			cp -L "$ROOTFS$file" "$in_dir$file"
+		done
 	done
-done
+}
+
+install "$work/guest" /usr/bin/redis-server /usr/bin/redis-cli /usr/bin/redis-benchmark \
+	/usr/sbin/nginx /usr/bin/ab
 pack "$work/guest" "$GUEST_INITRAMFS"
+
+# What a guest with assigned devices has besides; appended to the other.
+mkdir "$work/devices"
+install "$work/devices" /usr/bin/iperf3 /usr/bin/fio
+pack "$work/devices" "$BUILD/guest-devices.cpio.gz"
 
 # What nginx serves, as the content of the guest's virtio disk: a page of 32 KiB.
 mkdir "$work/www"

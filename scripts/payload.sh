@@ -17,7 +17,7 @@ tests=${3:-$BUILD/kselftests}
 rm -rf "$dir"
 mkdir -p "$dir/bin" "$dir/module" "$dir/kselftests"
 cp -r "$TOP/scripts/measure" "$TOP/scripts/demo" "$TOP/scripts/test" "$dir/"
-cp "$GUEST_INITRAMFS" "$BUILD/guest-disk.img" "$dir/"
+cp "$GUEST_INITRAMFS" "$BUILD/guest-devices.cpio.gz" "$BUILD/guest-disk.img" "$dir/"
 [ ! -f "$STOCK_OBJ/arch/x86/boot/bzImage" ] ||
 	cp "$STOCK_OBJ/arch/x86/boot/bzImage" "$dir/guest-bzImage"
 [ ! -f "$module/kvm-exclusive.ko" ] || cp "$module/kvm-exclusive.ko" "$dir/module/"

@@ -89,7 +89,7 @@ static void vfio_ioctl(int fd, unsigned long cmd, const char *name, void *arg)
 
 #define vfio_ioctl(fd, cmd, arg)	vfio_ioctl(fd, cmd, #cmd, (void *)(arg))
 
-static void set_irqs(struct excl_device *d, bool on)
+static void set_irqs(struct excl_device *d, unsigned int index, bool on)
 {
 	struct {
 		struct vfio_irq_set set;
@@ -99,13 +99,14 @@ static void set_irqs(struct excl_device *d, bool on)
 			.argsz = on ? sizeof(irqs) : sizeof(irqs.set),
 			.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
 				 (on ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
-			.index = VFIO_PCI_MSI_IRQ_INDEX,
+			.index = index,
 			.count = on,
 		},
 		.fd = d->eventfd,
 	};
 
 	vfio_ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &irqs);
+	d->index = index;
 }
 
 void excl_device_open(struct excl_device *d)
@@ -151,18 +152,69 @@ void excl_device_open(struct excl_device *d)
 
 	d->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	TEST_ASSERT(d->eventfd >= 0, "eventfd: %s", strerror(errno));
-	set_irqs(d, true);
+	set_irqs(d, VFIO_PCI_MSI_IRQ_INDEX, true);
 }
 
 void excl_device_close(struct excl_device *d)
 {
-	set_irqs(d, false);
+	set_irqs(d, d->index, false);
 	/* A mapping keeps the device open. */
 	munmap((void *)d->bar, d->bar_size);
 	close(d->eventfd);
 	close(d->fd);
 	close(d->group);
 	close(d->container);
+}
+
+void excl_device_intx(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi)
+{
+	struct {
+		struct vfio_irq_set set;
+		int32_t fd;
+	} unmask = {
+		.set = {
+			.argsz = sizeof(unmask),
+			.flags = VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_DATA_EVENTFD,
+			.index = VFIO_PCI_INTX_IRQ_INDEX,
+			.count = 1,
+		},
+		.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+	};
+	struct kvm_irqfd irqfd = {
+		.fd = d->eventfd,
+		.resamplefd = unmask.fd,
+		.gsi = gsi,
+		.flags = KVM_IRQFD_FLAG_RESAMPLE,
+	};
+
+	TEST_ASSERT(unmask.fd >= 0, "eventfd: %s", strerror(errno));
+	set_irqs(d, VFIO_PCI_MSI_IRQ_INDEX, false);
+	excl_device_lower(d);
+	vm_ioctl(vm, KVM_IRQFD, &irqfd);
+	set_irqs(d, VFIO_PCI_INTX_IRQ_INDEX, true);
+	vfio_ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &unmask);
+	/* VFIO and KVM hold it. */
+	close(unmask.fd);
+}
+
+int excl_device_remove(struct excl_device *d)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/remove", d->bdf);
+	return excl_write_file(path, "1");
+}
+
+void excl_device_rescan(void)
+{
+	TEST_ASSERT(!excl_write_file("/sys/bus/pci/rescan", "1"), "rescan");
+}
+
+bool excl_device_present(void)
+{
+	char bdf[32];
+
+	return find_edu(bdf, sizeof(bdf));
 }
 
 int excl_device_host_irq(struct excl_device *d)

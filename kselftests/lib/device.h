@@ -13,6 +13,7 @@
 /**
  * struct excl_device - an open one
  * @bar: its registers
+ * @index: VFIO's, of the kind of interrupt that is in use
  * @eventfd: signalled by VFIO for each interrupt that the host takes
  */
 struct excl_device {
@@ -20,6 +21,7 @@ struct excl_device {
 	int container, group, fd;
 	volatile uint32_t *bar;
 	size_t bar_size;
+	unsigned int index;
 	int eventfd;
 };
 
@@ -29,6 +31,23 @@ void excl_device_require(void);
 /* Bind it to vfio-pci, if it is not, open it and enable its MSI. Asserts. */
 void excl_device_open(struct excl_device *d);
 void excl_device_close(struct excl_device *d);
+
+/*
+ * INTx instead of MSI: level-triggered, on a GSI that is a pin of the I/O APIC. The
+ * device pulls the line until it is told not to; VFIO masks it meanwhile, and unmasks
+ * it when KVM has seen the EOI.
+ */
+void excl_device_intx(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi);
+static inline void excl_device_lower(struct excl_device *d)
+{
+	d->bar[0x64 / 4] = 1;
+}
+
+/* Take the device out of the host as a hot-unplug does: blocks while it is open. */
+int excl_device_remove(struct excl_device *d);
+/* It is plugged in again. */
+void excl_device_rescan(void);
+bool excl_device_present(void);
 
 /* One interrupt. */
 static inline void excl_device_fire(struct excl_device *d)

@@ -180,6 +180,9 @@ void excl_routing_add_ioapic(struct kvm_irq_routing *r, uint32_t gsi, uint32_t p
 void excl_routing_add_msi(struct kvm_irq_routing *r, uint32_t gsi, uint32_t apic_id,
 			  uint8_t vector);
 
+/* A pin of the in-kernel I/O APIC: this vector, fixed, to APIC ID 0, not masked. */
+void excl_ioapic_program(struct kvm_vm *vm, int pin, uint8_t vector, bool level);
+
 /**
  * struct excl_snapshot - the state of the host that a release has to restore
  */

@@ -269,6 +269,18 @@ void excl_vm_dump(struct excl_vm *ev)
 	}
 }
 
+void excl_ioapic_program(struct kvm_vm *vm, int pin, uint8_t vector, bool level)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.ioapic.redirtbl[pin].bits = 0;
+	chip.chip.ioapic.redirtbl[pin].fields.vector = vector;
+	chip.chip.ioapic.redirtbl[pin].fields.trig_mode = level;
+	chip.chip.ioapic.redirtbl[pin].fields.dest_id = 0;
+	vm_ioctl(vm, KVM_SET_IRQCHIP, &chip);
+}
+
 struct kvm_irq_routing *excl_routing_create(void)
 {
 	return kvm_gsi_routing_create();

@@ -18,6 +18,8 @@
 #define NR_VCPUS	2
 #define VECTOR_A	0x91
 #define VECTOR_B	0xe3
+#define VECTOR_LEVEL	0xb1
+#define PIN		10
 
 /* The address of an MSI: to an APIC ID, or to a set of a cluster (x2APIC, logical). */
 #define TO(apicid)	(0xfee00000u | (apicid) << 12)
@@ -30,6 +32,7 @@
 static struct {
 	uint64_t ready, stop;
 	uint64_t a[NR_VCPUS], b[NR_VCPUS];
+	uint64_t level, line_low;	/* the latter by the host */
 	uint64_t spins[NR_VCPUS];
 	struct guest_cpu cpus[NR_VCPUS];
 } g;
@@ -45,6 +48,17 @@ static void on_a(struct ex_regs *regs)
 static void on_b(struct ex_regs *regs)
 {
 	v->b[guest_index()]++;
+	guest_eoi();
+}
+
+/* The host is the driver: it has the device lower the line. */
+static void on_level(struct ex_regs *regs)
+{
+	uint64_t n = v->level + 1;
+
+	v->level = n;
+	while (v->line_low < n)
+		cpu_relax();
 	guest_eoi();
 }
 
@@ -93,6 +107,7 @@ static void create(void)
 	excl_vm_create(&ev, NR_VCPUS, guest_code);
 	vm_install_exception_handler(ev.vm, VECTOR_A, on_a);
 	vm_install_exception_handler(ev.vm, VECTOR_B, on_b);
+	vm_install_exception_handler(ev.vm, VECTOR_LEVEL, on_level);
 	excl_device_route(ev.vm, GSI, TO(0), VECTOR_A);
 	excl_device_irqfd(&dev, ev.vm, GSI, true);
 	host = excl_shared(&ev, g);
@@ -334,6 +349,60 @@ static void under_torture(uint64_t n)
 	excl_wait(&ev, !excl_device_status(ev.ctx, &s) && !s.why, 10);
 }
 
+/* INTx of the same device: level-triggered, so by way of the host, with each EOI seen. */
+static void intx(uint64_t n)
+{
+	struct kvm_irq_routing *routing = excl_routing_create();
+	struct excl_counters c;
+	uint64_t i, end;
+	bool ok = true;
+
+	excl_routing_add_ioapic(routing, PIN, PIN);
+	kvm_gsi_routing_write(ev.vm, routing);
+	excl_ioapic_program(ev.vm, PIN, VECTOR_LEVEL, true);
+	excl_device_intx(&dev, ev.vm, PIN);
+	for (i = 1; ok && i <= n; i++) {
+		excl_device_fire(&dev);
+		end = excl_now_ns() + 20000000000ULL;
+		while (host->level < i && excl_now_ns() < end)
+			cpu_relax();
+		ok = host->level == i;
+		excl_device_lower(&dev);
+		host->line_low = i;
+	}
+	usleep(50000);
+	excl_counters_read(ev.vcpus[0], &c);
+	ksft_print_msg("INTx: %lu of %lu\n", host->level, n);
+	ksft_test_result(ok && host->level == n && c.attached,
+			 "INTx: each exactly once, and the vCPU stays attached\n");
+}
+
+/* Hot-unplug of the device while the VM uses it waits until the VMM lets go. */
+static void unplugged(void)
+{
+	int status = 0;
+	pid_t pid;
+
+	excl_device_open(&dev);
+	create();
+	start();
+	warm_up();
+	pid = fork();
+	if (!pid)
+		_exit(excl_device_remove(&dev));
+	usleep(300000);
+	ksft_test_result(!waitpid(pid, &status, WNOHANG), "an unplug waits for the VMM\n");
+	direct("being unplugged", 0, &host->a[0], 10);
+	host->stop = 1;
+	ksft_test_result(excl_vm_join(&ev, 10), "the VM ends\n");
+	excl_vm_destroy(&ev);
+	excl_device_close(&dev);
+	waitpid(pid, &status, 0);
+	ksft_test_result(!status && !excl_device_present(), "then the device goes\n");
+	excl_device_rescan();
+	ksft_test_result(excl_device_present(), "and comes back\n");
+}
+
 /*
  * kill -9 of a VMM whose device is firing. In odd rounds the device stays open in this
  * process, and goes on firing when the VMM is gone.
@@ -423,7 +492,7 @@ int main(int argc, char **argv)
 		ksft_exit_skip("about exclusive mode alone\n");
 	n = excl_arg(argc, argv, 1, 2000);
 	rounds = excl_arg(argc, argv, 2, 10);
-	ksft_set_plan(39);
+	ksft_set_plan(46);
 	stray(&lines);
 
 	excl_device_open(&dev);
@@ -440,9 +509,10 @@ int main(int argc, char **argv)
 	unbound();
 	disconnected();
 	under_torture(n);
+	excl_device_irqfd(&dev, ev.vm, GSI, false);
+	intx(100);
 	host->stop = 1;
 	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");
-	excl_device_irqfd(&dev, ev.vm, GSI, false);
 	excl_vm_destroy(&ev);
 	excl_device_close(&dev);
 
@@ -450,6 +520,7 @@ int main(int argc, char **argv)
 		ok += kill_round(i, &seed);
 	ksft_print_msg("%lu of %lu VMMs killed\n", ok, rounds);
 	ksft_test_result(ok == rounds, "kill -9 while the device fires\n");
+	unplugged();
 
 	excl_device_open(&dev);
 	create();

@@ -70,18 +70,6 @@ static void guest_code(uint64_t index)
 static struct excl_vm ev;
 static volatile typeof(g) *host;
 
-static void ioapic_program(int pin, uint8_t vector, bool level)
-{
-	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
-
-	vm_ioctl(ev.vm, KVM_GET_IRQCHIP, &chip);
-	chip.chip.ioapic.redirtbl[pin].bits = 0;
-	chip.chip.ioapic.redirtbl[pin].fields.vector = vector;
-	chip.chip.ioapic.redirtbl[pin].fields.trig_mode = level;
-	chip.chip.ioapic.redirtbl[pin].fields.dest_id = 0;
-	vm_ioctl(ev.vm, KVM_SET_IRQCHIP, &chip);
-}
-
 static bool remote_irr(int pin)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
@@ -223,8 +211,8 @@ int main(int argc, char **argv)
 	excl_routing_add_ioapic(routing, LEVEL_PIN, LEVEL_PIN);
 	excl_routing_add_msi(routing, IRQFD_GSI, 0, MSI_VECTOR);
 	kvm_gsi_routing_write(ev.vm, routing);
-	ioapic_program(EDGE_PIN, EDGE_VECTOR, false);
-	ioapic_program(LEVEL_PIN, LEVEL_VECTOR, true);
+	excl_ioapic_program(ev.vm, EDGE_PIN, EDGE_VECTOR, false);
+	excl_ioapic_program(ev.vm, LEVEL_PIN, LEVEL_VECTOR, true);
 	eventfd_fd = eventfd(0, EFD_CLOEXEC);
 	irqfd.fd = eventfd_fd;
 	vm_ioctl(ev.vm, KVM_IRQFD, &irqfd);

@@ -75,3 +75,24 @@ devices_released() {
 		fail "an interrupt of an assigned device is left: $(grep vfio /proc/interrupts)"
 	fi
 }
+
+# The host's own drivers take the devices back, and the disk can be read.
+devices_returned() {
+	for dr_device in $vfio_devices; do
+		dr_dir=/sys/bus/pci/devices/$dr_device
+		echo "$dr_device" >"$dr_dir/driver/unbind"
+		echo >"$dr_dir/driver_override"
+		echo "$dr_device" >/sys/bus/pci/drivers_probe
+		dr_driver=$(basename "$(readlink "$dr_dir/driver")")
+		case $dr_driver in
+		e1000e | igbvf | nvme) ;;
+		*) fail "$dr_device is not taken back by its driver, but by \"$dr_driver\"" ;;
+		esac
+	done
+	for _ in $(seq 50); do
+		[ ! -b /dev/nvme0n1 ] || break
+		sleep 0.1
+	done
+	dd if=/dev/nvme0n1 of=/dev/null bs=1M count=16 iflag=direct 2>/dev/null ||
+		fail "the disk that the guest had cannot be read"
+}

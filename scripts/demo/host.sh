@@ -78,7 +78,7 @@ pipes() {
 	mkfifo "$1.in" "$1.out"
 }
 
-# start_vm NAME MEMORY VCPUS APPEND [DEVICES]: sets vm_pid.  $launcher comes before
+# start_vm NAME MEMORY VCPUS APPEND [DEVICES INITRD]: sets vm_pid.  $launcher comes before
 # the VMM.
 launcher=
 start_vm() {
@@ -88,7 +88,7 @@ start_vm() {
 	$launcher qemu-system-x86_64 -name "$1,debug-threads=on" \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-M q35 -accel kvm -cpu "$guest_cpu" -smp "$3" -m "$2" \
-		-kernel "$share/guest-bzImage" -initrd "$initrd" \
+		-kernel "$share/guest-bzImage" -initrd "${6:-$initrd}" \
 		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
 		-chardev "file,id=console,path=$out/$1.console" -serial chardev:console \
 		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \
@@ -144,7 +144,8 @@ run_mode() {
 		;;
 	esac
 	note "$mode: starting the guest and an ordinary one beside it"
-	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections" "$assigned"
+	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections" "$assigned" \
+		"${assigned:+/tmp/initrd}"
 	vmm_pid=$vm_pid
 	launcher="taskset -c $vmm_cpus"
 	start_vm "beside-$mode" 192 1 "heartbeat"
@@ -242,11 +243,13 @@ case " $loads " in
 *" nic "* | *" vf "* | *" nvme "*)
 	devices_prepare
 	assigned=$(devices_arguments)
+	cat "$initrd" "$share/guest-devices.cpio.gz" >/tmp/initrd
 	;;
 esac
 for mode in $modes; do
 	run_mode "$mode"
 done
+[ -z "$assigned" ] || devices_returned
 if [ -r module/kvm-exclusive.ko ]; then
 	rmmod kvm_exclusive || fail "the module does not unload"
 fi
