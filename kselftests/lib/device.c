@@ -150,6 +150,7 @@ void excl_device_open(struct excl_device *d)
 	d->bar = p;
 	d->bar_size = bar.size;
 
+	d->unmask = -1;
 	d->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	TEST_ASSERT(d->eventfd >= 0, "eventfd: %s", strerror(errno));
 	set_irqs(d, VFIO_PCI_MSI_IRQ_INDEX, true);
@@ -161,6 +162,8 @@ void excl_device_close(struct excl_device *d)
 	/* A mapping keeps the device open. */
 	munmap((void *)d->bar, d->bar_size);
 	close(d->eventfd);
+	if (d->unmask >= 0)
+		close(d->unmask);
 	close(d->fd);
 	close(d->group);
 	close(d->container);
@@ -193,16 +196,20 @@ void excl_device_intx(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi)
 	vm_ioctl(vm, KVM_IRQFD, &irqfd);
 	set_irqs(d, VFIO_PCI_INTX_IRQ_INDEX, true);
 	vfio_ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &unmask);
-	/* VFIO and KVM hold it. */
-	close(unmask.fd);
+	/* Both let go of it when it is closed. */
+	d->unmask = unmask.fd;
 }
 
-int excl_device_remove(struct excl_device *d)
+/* Another program, because a child of this one would have the device open, too. */
+FILE *excl_device_remove(struct excl_device *d)
 {
-	char path[128];
+	char command[128];
+	FILE *f;
 
-	snprintf(path, sizeof(path), SYS_PCI "/%s/remove", d->bdf);
-	return excl_write_file(path, "1");
+	snprintf(command, sizeof(command), "echo 1 >" SYS_PCI "/%s/remove", d->bdf);
+	f = popen(command, "re");
+	TEST_ASSERT(f, "popen: %s", strerror(errno));
+	return f;
 }
 
 void excl_device_rescan(void)

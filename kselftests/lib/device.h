@@ -15,6 +15,7 @@
  * @bar: its registers
  * @index: VFIO's, of the kind of interrupt that is in use
  * @eventfd: signalled by VFIO for each interrupt that the host takes
+ * @unmask: signalled by KVM for each EOI of an INTx, -1 without
  */
 struct excl_device {
 	char bdf[32];
@@ -22,7 +23,7 @@ struct excl_device {
 	volatile uint32_t *bar;
 	size_t bar_size;
 	unsigned int index;
-	int eventfd;
+	int eventfd, unmask;
 };
 
 /* Skip the test where there is none, saying how to have one. */
@@ -43,8 +44,11 @@ static inline void excl_device_lower(struct excl_device *d)
 	d->bar[0x64 / 4] = 1;
 }
 
-/* Take the device out of the host as a hot-unplug does: blocks while it is open. */
-int excl_device_remove(struct excl_device *d);
+/*
+ * Take the device out of the host as a hot-unplug does, which waits for whoever has it
+ * open; a stream that ends when it has happened, for pclose().
+ */
+FILE *excl_device_remove(struct excl_device *d);
 /* It is plugged in again. */
 void excl_device_rescan(void);
 bool excl_device_present(void);

@@ -9,6 +9,7 @@
  *
  *   device_irq_test [INTERRUPTS [ROUNDS]]
  */
+#include <poll.h>
 #include <sys/wait.h>
 
 #include "device.h"
@@ -380,25 +381,22 @@ static void intx(uint64_t n)
 /* Hot-unplug of the device while the VM uses it waits until the VMM lets go. */
 static void unplugged(void)
 {
-	int status = 0;
-	pid_t pid;
+	struct pollfd removed = { .events = POLLIN };
+	FILE *f;
 
 	excl_device_open(&dev);
 	create();
 	start();
 	warm_up();
-	pid = fork();
-	if (!pid)
-		_exit(excl_device_remove(&dev));
-	usleep(300000);
-	ksft_test_result(!waitpid(pid, &status, WNOHANG), "an unplug waits for the VMM\n");
+	f = excl_device_remove(&dev);
+	removed.fd = fileno(f);
+	ksft_test_result(!poll(&removed, 1, 300), "an unplug waits for the VMM\n");
 	direct("being unplugged", 0, &host->a[0], 10);
 	host->stop = 1;
 	ksft_test_result(excl_vm_join(&ev, 10), "the VM ends\n");
 	excl_vm_destroy(&ev);
 	excl_device_close(&dev);
-	waitpid(pid, &status, 0);
-	ksft_test_result(!status && !excl_device_present(), "then the device goes\n");
+	ksft_test_result(!pclose(f) && !excl_device_present(), "then the device goes\n");
 	excl_device_rescan();
 	ksft_test_result(excl_device_present(), "and comes back\n");
 }
