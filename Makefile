@@ -27,6 +27,10 @@ PREFIX ?= /usr/local
 
 export KSRC KVM_EXCL_CACHE JOBS PLATFORM
 
+# What a platform's emulator is, where the root file system does not have it.
+EMULATOR_intel := bochs
+EMULATOR := $(EMULATOR_$(PLATFORM))
+
 .PHONY: help
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +67,10 @@ kernel-debug: apply	## build the patched kernel with lockdep, PROVE_RCU and KASA
 rootfs: deps	## make the rig's root file system (Debian 13 with QEMU, perf, redis, ...)
 	@$(S)/rootfs.sh
 
+.PHONY: bochs
+bochs: deps	## build the emulator of the platform intel (Debian's Bochs with corrections)
+	@$(S)/rig/bochs.sh
+
 .PHONY: initramfs
 initramfs: rootfs	## make the initramfs images of the emulated host and of the guest
 	@$(S)/initramfs.sh
@@ -88,19 +96,19 @@ kselftests: apply	## build the tests against the tree's KVM selftest library
 	else echo "kselftests: no sources yet"; fi
 
 .PHONY: demo
-demo: initramfs kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
+demo: initramfs $(EMULATOR) kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
 	@$(S)/demo.sh
 
 .PHONY: demo-stock
-demo-stock: initramfs kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
+demo-stock: initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
 	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs kernel-stock-rig kernel module tools kselftests	## run the tests in the emulated host, and the control
+test: initramfs $(EMULATOR) kernel-stock-rig kernel module tools kselftests	## run the tests in the emulated host, and the control
 	@$(S)/test.sh
 
 .PHONY: test-debug
-test-debug: initramfs kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
+test-debug: initramfs $(EMULATOR) kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
 	@FLAVOUR=debug $(S)/test.sh
 
 .PHONY: quiet

@@ -24,6 +24,9 @@ STOCK_OBJ=$BUILD/stock/obj
 STOCK_RIG_SRC=$BUILD/stock-rig/linux
 STOCK_RIG_OBJ=$BUILD/stock-rig/obj
 
+# The emulator of the platform intel.
+BOCHS=$BUILD/bochs
+
 RIG_INITRAMFS=$BUILD/rig-initramfs.cpio.gz
 GUEST_INITRAMFS=$BUILD/guest-initramfs.cpio.gz
 
@@ -101,6 +104,14 @@ run_logged() {
 # Signs in a kernel log that something is wrong, whether or not it stopped the
 # machine (lockdep and the stall detectors do not, even with panic_on_warn).
 KERNEL_SPLAT='WARNING: |BUG: |BUG at |Oops|Kernel panic|general protection fault|Call Trace:|rcu: INFO: .*stall|self-detected stall|soft lockup|hard LOCKUP|blocked for more than|possible circular locking|possible recursive locking|INFO: inconsistent lock|suspicious RCU usage|invalid opcode:|unchecked MSR access|No irq handler for vector|spurious APIC interrupt|Dazed and confused|nobody cared'
+
+# debian_mirror: the one this machine already uses, unless MIRROR says otherwise.
+debian_mirror() {
+	# shellcheck disable=SC2016 # a format of apt's, not the shell's
+	dm_mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+		grep -m 1 -E '/debian/?$' || :)}
+	echo "${dm_mirror:-http://deb.debian.org/debian}"
+}
 
 # splat LOG: print the first such line; true when there is one.
 splat() {

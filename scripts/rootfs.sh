@@ -26,13 +26,9 @@ fi
 need mmdebstrap
 [ "$(id -u)" -eq 0 ] || die "making the root file system needs root"
 
-# The mirror this machine already uses, unless told otherwise.
-# shellcheck disable=SC2016 # a format of apt's, not the shell's
-mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
-	grep -m 1 -E '/debian/?$' || :)}
+mirror=$(debian_mirror)
 mkdir -p "$CACHE"
 rm -rf "$ROOTFS.tmp"
-mirror=${mirror:-http://deb.debian.org/debian}
 pin=$(printf 'Package: %s\\nPin: release n=%s\\nPin-Priority: 990\\n' "$BACKPORTED" "$SUITE-backports")
 run_logged rootfs mmdebstrap --variant=apt --include="$PACKAGES" \
 	--setup-hook="printf '$pin' >\"\$1/etc/apt/preferences.d/backports\"" "$SUITE" \

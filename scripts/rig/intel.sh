@@ -55,7 +55,7 @@ filesystem() {
 
 platform_prepare() {
 	need xorriso mke2fs debugfs
-	[ -x "$ROOTFS/usr/bin/bochs-bin" ] || die "no Bochs in $ROOTFS; \"make rootfs\" installs it"
+	[ -x "$BOCHS" ] || die "no Bochs at $BOCHS; \"make bochs\" builds it"
 	[ -z "$devices" ] || die "--device is for the platform amd"
 	for file in /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32; do
 		[ -r "$file" ] || die "$file is missing; \"make deps\" installs it"
@@ -103,10 +103,9 @@ platform_prepare() {
 
 	# What Bochs does at each level: it must never ask.  Its errors are in the log.
 	cat >"$out/.bochsrc" <<-EOF
-		display_library: term
+		display_library: nogui
 		config_interface: textconfig
-		plugin_ctrl: unmapped=1, biosdev=1, speaker=0, extfpuirq=0, parallel=0, iodebug=0
-		cpu: model=$bochs_cpu, count=$cpus, ips=$bochs_ips, quantum=32, reset_on_triple_fault=0, ignore_bad_msrs=1
+		cpu: model=$bochs_cpu, count=1:$cpus:1, ips=$bochs_ips, quantum=32, reset_on_triple_fault=0, ignore_bad_msrs=1
 		memory: guest=$mem, host=$mem
 		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest
@@ -126,19 +125,12 @@ platform_prepare() {
 		error: action=report
 		info: action=ignore
 		debug: action=ignore
-		debugger_log: /dev/null
 	EOF
-	# Debian's Bochs has its debugger in, which must be told to continue.
-	echo c >"$out/.bochs-debugger"
 	rm -f "$bochs_log" "$out"/.*.img.lock
 }
 
 platform_start() {
-	export BXSHARE="$ROOTFS/usr/share/bochs"
-	export LTDL_LIBRARY_PATH="$ROOTFS/usr/lib/x86_64-linux-gnu/bochs/plugins"
-	# The text display draws with curses, here into the log.
-	export TERM=linux TERMINFO_DIRS="$ROOTFS/usr/share/terminfo:$ROOTFS/lib/terminfo"
-	toolbox /usr/bin/bochs-bin -q -f "$out/.bochsrc" -rc "$out/.bochs-debugger" >/dev/null
+	bounded "$BOCHS" -q -f "$out/.bochsrc"
 }
 
 platform_dead() {

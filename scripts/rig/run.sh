@@ -97,14 +97,19 @@ echo "FAIL: no verdict" >"$out/verdict"
 	echo
 } >"$out/.rig-command"
 
-# The emulators come from the tool box and run with the tool box's own loader and
-# libraries: nothing to mount, so nothing to unmount when interrupted.
+# Two guards against a stray emulator: the time limit, and a signal to it when its
+# parent dies for whatever reason.
 kill_after=10
+bounded() {
+	exec setpriv --pdeathsig TERM timeout -k "$kill_after" "$limit" setpriv --pdeathsig KILL "$@"
+}
+
+# A program of the tool box runs with the tool box's own loader and libraries: nothing
+# to mount, so nothing to unmount when interrupted.
 toolbox() {
 	toolbox_program=$ROOTFS$1
 	shift
-	exec setpriv --pdeathsig TERM timeout -k "$kill_after" "$limit" setpriv --pdeathsig KILL \
-		"$ROOTFS/lib64/ld-linux-x86-64.so.2" \
+	bounded "$ROOTFS/lib64/ld-linux-x86-64.so.2" \
 		--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
 		"$toolbox_program" "$@"
 }
@@ -115,8 +120,6 @@ append="console=ttyS0 rdinit=/init kvm_excl_platform=$platform $warn $append"
 platform_prepare
 
 start=$(date +%s)
-# Two guards against a stray emulator (see toolbox): the time limit, and a signal to
-# the emulator when its parent dies for whatever reason.
 platform_start >"$out/emulator.log" 2>&1 </dev/null &
 pid=$!
 trap 'kill -TERM "$pid" 2>/dev/null || :; wait "$pid" || :; platform_collect; exit 130' INT TERM HUP
