@@ -8,7 +8,9 @@
  * tasks' masks, clock event devices, CPU masks and local APIC registers is what
  * it was.  The module does not unload while a context is open.
  *
- *   release_test [ROUNDS]
+ * The timer's period is to be longer than an expiry with its exits takes.
+ *
+ *   release_test [ROUNDS [PERIOD_US]]
  */
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,6 +23,7 @@
 #define IPI_VECTOR	0x71
 
 static struct {
+	uint64_t period_us;		/* by the host, before the start */
 	uint64_t timer[NR], ipi[NR];
 	uint64_t stop;
 } g;
@@ -49,7 +52,8 @@ static void guest_code(uint64_t index)
 	guest_self_ipi(0x35);
 	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
-	x2apic_write_reg(APIC_TMICT, 300000);
+	/* KVM's bus period of 1 ns */
+	x2apic_write_reg(APIC_TMICT, v->period_us * 1000);
 	guest_sti();
 	while (!v->stop) {
 		guest_send_icr(!index, IPI_VECTOR);
@@ -60,6 +64,7 @@ static void guest_code(uint64_t index)
 }
 
 static volatile typeof(g) *host;
+static uint64_t period_us;
 
 static void create(struct excl_vm *ev)
 {
@@ -68,6 +73,7 @@ static void create(struct excl_vm *ev)
 	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
 	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_ipi);
 	host = excl_shared(ev, g);
+	host->period_us = period_us;
 }
 
 static bool runs(struct excl_vm *ev)
@@ -274,6 +280,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	excl_require(NR);
 	rounds = excl_arg(argc, argv, 1, 3);
+	period_us = excl_arg(argc, argv, 2, 300);
 	ksft_set_plan(2 * ARRAY_SIZE(ways) + 1);
 
 	excl_snapshot_take(&before);

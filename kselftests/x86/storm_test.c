@@ -9,7 +9,10 @@
  * interrupt to be counted before the next, so a lost one stops that source and
  * a duplicated one shows in the count.
  *
- *   storm_test [USERSPACE_EXITS]
+ * The timer's interval is to be longer than an expiry with its exits takes, or the
+ * guest does nothing but handle expiries and never comes to its port I/O.
+ *
+ *   storm_test [USERSPACE_EXITS [TIMER_US]]
  */
 #include <sys/eventfd.h>
 
@@ -20,11 +23,10 @@
 #define IPI_VECTOR	0x71
 #define IRQFD_VECTOR	0x91
 #define PORT		0x80
-#define TIMER_TICKS	50000	/* 50 us */
 #define GSI		24
 
 static struct {
-	uint64_t iterations;
+	uint64_t iterations, timer_us;
 	uint64_t ready, stop, quiet, outs;
 	uint64_t armed, timer;
 	uint64_t ipi_sent, ipi;
@@ -38,7 +40,8 @@ static volatile typeof(g) *const v = &g;
 static void arm(void)
 {
 	v->armed++;
-	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), TIMER_TICKS);
+	/* KVM's bus period of 1 ns */
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), v->timer_us * 1000);
 }
 
 static void on_timer(struct ex_regs *regs)
@@ -94,7 +97,7 @@ static void guest_code(uint64_t index)
 	/* vCPU 1 and the host's thread have stopped, and nothing is under way. */
 	if (!guest_wait(v->quiet == 2 && v->timer == v->armed))
 		v->lost++;
-	guest_spin_us(10000);
+	guest_spin_us(10000 + v->timer_us);
 	v->done = 1;
 	GUEST_DONE();
 }
@@ -168,6 +171,7 @@ int main(int argc, char **argv)
 
 	host = excl_shared(&ev, g);
 	host->iterations = excl_arg(argc, argv, 1, 2000);
+	host->timer_us = excl_arg(argc, argv, 2, 50);
 	excl_counters_read(ev.vcpus[0], &c0);
 	excl_vm_start(&ev);
 	TEST_ASSERT(!pthread_create(&thread, NULL, fire_irqfd, &ev), "pthread_create");
