@@ -22,10 +22,13 @@ list=$TOP/kselftests/list
 list=${TEST_LIST:-$list}
 module=$BUILD/module
 limit=60
+slow=1
 total=${TEST_TIMEOUT:-1500}
 case $flavour in
 debug)
 	module=$BUILD/module-debug
+	# The debug kernel's tests take so many times as long.
+	slow=3
 	limit=300
 	total=${TEST_TIMEOUT:-3000}
 	;;
@@ -61,7 +64,7 @@ host_tests() {
 	status=0
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
 		--share "$payload" --out "$ht_out" --append "${APPEND:-}" "$@" \
-		-- ./test/host.sh list "$limit" || status=$?
+		-- ./test/host.sh list "$limit" "$slow" || status=$?
 	touch "$ht_out/results"
 	cp -r "$ht_out/tap" "$ht_out/console.log" "$ht_out/output.log" "$ht_report/" 2>/dev/null || :
 	# A host that went down took a test with it, and those after it.

@@ -4,7 +4,9 @@
 # The tests' part inside the host: run every test of a list, one after the other,
 # keep each one's TAP output, and write one line each to /mnt/out/results.
 #
-#   host.sh LIST SECONDS
+#   host.sh LIST SECONDS [SLOW]
+#
+# SLOW multiplies the limits that LIST gives; SECONDS is for tests without.
 #
 # A line of LIST: NAME [ARGS...] [required] [platform=NAME] [timeout=S] [# REASON]
 # A NAME of "kunit" stands for the KUnit suite that is its argument.
@@ -15,6 +17,7 @@ set -u
 
 list=$1
 limit=$2
+slow=${3:-1}
 out=/mnt/out
 platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 
@@ -37,7 +40,7 @@ while read -r line; do
 		case $word in
 		required) required=required- ;;
 		platform=*) only=${word#*=} ;;
-		timeout=*) seconds=${word#*=} ;;
+		timeout=*) seconds=$((${word#*=} * slow)) ;;
 		*) words+=("$word") ;;
 		esac
 	done
