@@ -16,12 +16,16 @@
  * gets its periodic expiries, and a masked periodic count goes on counting: that is
  * how an operating system finds out the timer's frequency.
  *
+ * Across IPIs: a timer that is KVM's for the time being, as a periodic one is behind
+ * an exit to user space, expires though the guest sends itself IPIs all the time.
+ *
  *   timer_test [EXPIRIES [PERIOD_US]]
  */
 #include "excl.h"
 #include "guest.h"
 
 #define TIMER_VECTOR	0x51
+#define IPI_VECTOR	0x41
 #define WARM_UP		20
 #define PORT		0x99	/* nobody's */
 
@@ -29,7 +33,13 @@
 #define EXITS_PERIODS		50
 #define EXITS_PER_PERIOD	20
 
-enum phase { ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE };
+/* Across IPIs: so many timers, half of them with IPIs by ICR, half by SELF IPI. */
+#define IPI_TIMERS		10
+#define IPI_TIMER_MS		20
+
+enum phase {
+	ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE, IPIS_DONE
+};
 
 static struct {
 	uint64_t count, period_us, bus_ns; /* by the host, before the start */
@@ -41,6 +51,7 @@ static struct {
 	uint64_t missed, excused;
 	uint64_t start, end, period_tsc;
 	uint64_t counted_us, elapsed_us, exits_fired, exits_us;
+	uint64_t ipis_sent, ipis, ipis_fired;
 } g;
 
 static uint32_t ticks(void)
@@ -78,6 +89,14 @@ static void on_timer(struct ex_regs *regs)
 	v->end = now;
 	guest_eoi();
 	v->spin = rdtsc();
+}
+
+static void on_ipi(struct ex_regs *regs)
+{
+	volatile typeof(g) *v = &g;
+
+	v->ipis++;
+	guest_eoi();
 }
 
 /* Spin until the host has seen @phase, or until @n expiries have come. */
@@ -145,6 +164,30 @@ static void across_exits(void)
 	v->exits_fired = v->fired;
 }
 
+static void across_ipis(void)
+{
+	volatile typeof(g) *v = &g;
+	uint64_t start;
+	int i;
+
+	for (i = 0; i < IPI_TIMERS; i++) {
+		v->fired = 0;
+		x2apic_write_reg(APIC_TMICT, IPI_TIMER_MS * 1000000 / v->bus_ns);
+		guest_outb(PORT, 0);
+		start = rdtsc();
+		while (!v->fired && rdtsc() - start < guest_ms(100 * IPI_TIMER_MS)) {
+			v->ipis_sent++;
+			if (i % 2)
+				guest_self_ipi(IPI_VECTOR);
+			else
+				guest_send_icr(0, IPI_VECTOR);
+			guest_spin_us(100);
+		}
+		v->ipis_fired += !!v->fired;
+		x2apic_write_reg(APIC_TMICT, 0);
+	}
+}
+
 static void guest_code(uint64_t index)
 {
 	volatile typeof(g) *v = &g;
@@ -190,6 +233,9 @@ static void guest_code(uint64_t index)
 	across_exits();
 	v->phase = EXITS_DONE;
 	spin(EXITS_DONE, 0);
+	across_ipis();
+	v->phase = IPIS_DONE;
+	spin(IPIS_DONE, 0);
 	GUEST_DONE();
 }
 
@@ -210,11 +256,12 @@ int main(int argc, char **argv)
 	excl_require(1);
 	count = excl_arg(argc, argv, 1, 10000);
 	us = excl_arg(argc, argv, 2, 500);
-	ksft_set_plan(8);
+	ksft_set_plan(9);
 
 	bus_ns = excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, 1, guest_code);
 	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
 	v = excl_shared(&ev, g);
 	v->count = count;
 	v->period_us = us;
@@ -287,7 +334,14 @@ int main(int argc, char **argv)
 	ksft_test_result(ok && v->exits_fired + periods / 8 + 1 >= periods &&
 			 v->exits_fired <= periods + 1,
 			 "across exits: a periodic timer expires in each period\n");
+
 	v->go = EXITS_DONE;
+	ok = ok && excl_wait(&ev, v->phase == IPIS_DONE, 60);
+	ksft_print_msg("across IPIs: %lu of %u timers expired, %lu of %lu IPIs taken\n",
+		       v->ipis_fired, IPI_TIMERS, v->ipis, v->ipis_sent);
+	ksft_test_result(ok && v->ipis_fired == IPI_TIMERS && v->ipis == v->ipis_sent,
+			 "across IPIs: KVM's timer expires\n");
+	v->go = IPIS_DONE;
 	if (!excl_vm_join(&ev, 10))
 		ksft_print_msg("the guest did not end\n");
 	excl_vm_destroy(&ev);
