@@ -64,11 +64,14 @@ perf kvm stat record -p "$pid" -o "$tmp/perf.data" \
 perf=$!
 exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
 
+step "perf starts"
+# Already so; it answers when it has started, which may take a while.
+control disable
+
 # A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
 if [ -e "$hist/hist" ]; then
 	echo 'hist:keys=common_pid,write,ecx.hex:size=4096' >"$hist/trigger" || :
 fi
-step "perf starts"
 counters >"$tmp/before"
 control enable
 step "load starts"
