@@ -8,6 +8,12 @@
 #
 # LOAD is redis, nginx, or one that needs assigned devices: nic, vf, nvme.
 #
+# The environment says what differs between the platforms, demo.sh sets it:
+#
+#   GUEST_CPU      for QEMU's -cpu
+#   BOOT_LIMIT     seconds for a guest to boot
+#   ANSWER_LIMIT   seconds for it to answer
+#
 # Results are left in /mnt/out: results.txt with "MODE WORKLOAD KEY..." lines, the
 # guests' consoles, what perf printed.
 set -eu
@@ -19,7 +25,6 @@ loads=$*
 
 share=/mnt/share
 out=/mnt/out
-platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 # The guest's CPUs.  What else runs in the host, the VMMs' other threads and the
 # ordinary VM included, is kept on the others, so that stock mode competes with
 # nothing either.
@@ -28,12 +33,8 @@ other_cpus=0-1
 # No vCPU runs on the first one: see scripts/rig/init.
 vmm_cpus=1
 # Every step in the guest has a limit of its own, so that a hang is named.
-boot_limit=180
 load_limit=600
 initrd=$(echo "$share"/guest-initramfs.cpio*)
-# QEMU's TCG has no TSC-deadline timer, and KVM would emulate one.
-guest_cpu=host
-[ "$platform" != amd ] || guest_cpu=host,tsc-deadline=off
 
 vmm_pid=
 beat_pid=
@@ -87,7 +88,7 @@ start_vm() {
 	# shellcheck disable=SC2086 # a list of words
 	$launcher qemu-system-x86_64 -name "$1,debug-threads=on" \
 		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu "$guest_cpu" -smp "$3" -m "$2" \
+		-M q35 -accel kvm -cpu "$GUEST_CPU" -smp "$3" -m "$2" \
 		-kernel "$share/guest-bzImage" -initrd "${6:-$initrd}" \
 		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
 		-chardev "file,id=console,path=$out/$1.console" -serial chardev:console \
@@ -162,10 +163,10 @@ run_mode() {
 		echo "FAIL: $mode: a VMM ended on its own" | tee -a "$out/failure"
 		kill -TERM $$
 	) &
-	ask "/tmp/guest-$mode" $boot_limit READY >/dev/null ||
-		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $boot_limit s"; }
+	ask "/tmp/guest-$mode" "$BOOT_LIMIT" READY >/dev/null ||
+		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $BOOT_LIMIT s"; }
 	note "$mode: the guest is up"
-	ask "/tmp/beside-$mode" $boot_limit "BEAT 1 " >/dev/null ||
+	ask "/tmp/beside-$mode" "$BOOT_LIMIT" "BEAT 1 " >/dev/null ||
 		{ say_console "beside-$mode"; fail "$mode: the ordinary VM did not boot"; }
 	# From here on its beats are collected, to be judged at the end.
 	cat <"/tmp/beside-$mode.out" >"/tmp/beats-$mode" &
@@ -185,7 +186,7 @@ run_mode() {
 			./measure/load.sh "/tmp/guest-$mode" $load_limit "DONE $1" run "$1" "$2" \
 			>/dev/null ||
 			{ say_console "guest-$mode"; fail "$mode: $1 did not end within $load_limit s"; }
-		ask "/tmp/guest-$mode" 60 "RESULT $1" >"$dir/result" || fail "$mode: no result of $1"
+		ask "/tmp/guest-$mode" "$ANSWER_LIMIT" "RESULT $1" >"$dir/result" || fail "$mode: no result of $1"
 		status "/tmp/status.after"
 		[ -z "$assigned" ] ||
 			result "$mode" "$1" host_irqs $(($(devices_host_irqs) - host_irqs))
@@ -205,9 +206,9 @@ run_mode() {
 	done
 
 	touch "/tmp/quitting-$mode"
-	ask "/tmp/guest-$mode" 60 BYE quit >/dev/null || fail "$mode: the guest did not shut down"
+	ask "/tmp/guest-$mode" "$ANSWER_LIMIT" BYE quit >/dev/null || fail "$mode: the guest did not shut down"
 	kill "$beats_cat"
-	ask "/tmp/beside-$mode" 60 BYE quit >/dev/null || fail "$mode: the ordinary VM did not shut down"
+	ask "/tmp/beside-$mode" "$ANSWER_LIMIT" BYE quit >/dev/null || fail "$mode: the ordinary VM did not shut down"
 	wait "$vmm_pid" || fail "$mode: the VMM ended with status $?"
 	vmm_pid=
 	wait "$beat_pid" || fail "$mode: the ordinary VM's VMM ended with status $?"
