@@ -8,6 +8,7 @@
 #
 #   BOCHS_CPU=MODEL   default: corei7_icelake_u
 #   BOCHS_IPS=N       default: 25000000
+#   BOCHS_QUANTUM=N   instructions that a CPU runs in its turn (default: 32)
 #
 # Bochs boots from a CD image (kernel and initramfs).  Its disks, which the host's
 # init tells apart by the model names given here:
@@ -28,6 +29,7 @@
 # After a panic the host must stay as it is: Bochs would boot it again.
 bochs_cpu=${BOCHS_CPU:-corei7_icelake_u}
 bochs_ips=${BOCHS_IPS:-25000000}
+bochs_quantum=${BOCHS_QUANTUM:-32}
 append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf nopku rig_x2apic $append"
 # Bochs does not listen to SIGTERM.
 kill_after=1
@@ -51,6 +53,37 @@ filesystem() {
 	image "$1" $((fs_bytes + fs_bytes / 20 + fs_files * 4608 + ($3 + 16) * 1048576))
 	mke2fs -q -t ext2 -b 4096 -m 0 -N $((fs_files + 4096)) -d "$2" "$1" ||
 		die "cannot make a file system of $2"
+}
+
+# The machine without its disks, as Bochs wants it described.  What it does at each level
+# of its messages: it must never ask.  Its errors are in the log.
+bochs_machine() {
+	cat <<-EOF
+		display_library: nogui
+		config_interface: textconfig
+		cpu: model=$bochs_cpu, count=1:$cpus:1, ips=$bochs_ips, quantum=$bochs_quantum, reset_on_triple_fault=0, ignore_bad_msrs=1
+		memory: guest=$mem, host=$mem
+		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest
+		pci: enabled=1, chipset=i440fx
+		clock: sync=none
+		ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+		boot: cdrom
+		com1: enabled=1, mode=file, dev="$console"
+		log: $bochs_log
+		panic: action=fatal
+		error: action=report
+		info: action=ignore
+		debug: action=ignore
+	EOF
+}
+
+# boot_cd FILE DIR: a CD that isolinux boots, of DIR with its isolinux.cfg.
+boot_cd() {
+	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$2/"
+	xorriso -as mkisofs -quiet -o "$1" -b isolinux.bin -c boot.cat \
+		-no-emul-boot -boot-load-size 4 -boot-info-table "$2" >/dev/null 2>&1 ||
+		die "cannot make the boot image"
 }
 
 platform_prepare() {
@@ -87,7 +120,6 @@ platform_prepare() {
 
 	cp "$kernel" "$out/.cd/bzimage"
 	cp "$RIG_INITRAMFS" "$out/.cd/initrd"
-	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$out/.cd/"
 	cat >"$out/.cd/isolinux.cfg" <<-EOF
 		DEFAULT rig
 		PROMPT 0
@@ -96,36 +128,20 @@ platform_prepare() {
 		INITRD initrd
 		APPEND $append
 	EOF
-	xorriso -as mkisofs -quiet -o "$out/.boot.iso" -b isolinux.bin -c boot.cat \
-		-no-emul-boot -boot-load-size 4 -boot-info-table "$out/.cd" >/dev/null 2>&1 ||
-		die "cannot make the boot image"
+	boot_cd "$out/.boot.iso" "$out/.cd"
 	rm -rf "$out/.cd"
 
-	# What Bochs does at each level: it must never ask.  Its errors are in the log.
-	cat >"$out/.bochsrc" <<-EOF
-		display_library: nogui
-		config_interface: textconfig
-		cpu: model=$bochs_cpu, count=1:$cpus:1, ips=$bochs_ips, quantum=32, reset_on_triple_fault=0, ignore_bad_msrs=1
-		memory: guest=$mem, host=$mem
-		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
-		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest
-		pci: enabled=1, chipset=i440fx
-		clock: sync=none
-		ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-		ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
-		ata0-master: type=disk, mode=flat, path="$out/.root.img", model="RIGROOT"
-		ata0-slave: type=disk, mode=flat, path="$out/.data.img", model="RIGDATA"
-		ata1-master: type=cdrom, path="$out/.boot.iso", status=inserted
-		ata1-slave: type=disk, mode=flat, path="$out/.verdict.img", model="RIGVERDICT"
-		boot: cdrom
-		com1: enabled=1, mode=file, dev="$console"
-		com2: enabled=1, mode=file, dev="$out/output.log"
-		log: $bochs_log
-		panic: action=fatal
-		error: action=report
-		info: action=ignore
-		debug: action=ignore
-	EOF
+	{
+		bochs_machine
+		cat <<-EOF
+			ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
+			ata0-master: type=disk, mode=flat, path="$out/.root.img", model="RIGROOT"
+			ata0-slave: type=disk, mode=flat, path="$out/.data.img", model="RIGDATA"
+			ata1-master: type=cdrom, path="$out/.boot.iso", status=inserted
+			ata1-slave: type=disk, mode=flat, path="$out/.verdict.img", model="RIGVERDICT"
+			com2: enabled=1, mode=file, dev="$out/output.log"
+		EOF
+	} >"$out/.bochsrc"
 	rm -f "$bochs_log" "$out"/.*.img.lock
 }
 
