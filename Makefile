@@ -119,6 +119,10 @@ quiet: initramfs kernel-stock kernel module tools kselftests	## measure how quie
 quiet-debug: initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
 	@FLAVOUR=debug $(S)/quiet.sh
 
+.PHONY: latency
+latency: initramfs bochs kernel-stock-rig kernel module kselftests	## measure timers, IPIs, EOI and TPR on the emulated Intel host
+	@$(S)/latency.sh
+
 .PHONY: check
 check: apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
 	@$(S)/check.sh

@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Measure what timers, IPIs, EOI and TPR take in a guest on the emulated Intel host: under
+# stock KVM, in exclusive mode with the guest's IPIs sent in C and in assembly, and by the
+# same image on the bare machine.  Prints a table, writes build/report/latency-intel.json,
+# and fails when two runs differ or a bound is not met.  Documentation/measuring.md says
+# what each row is.
+#
+#   LATENCY_SAMPLES=600   for each row, from 500 to 4096
+#   LATENCY_REPORT=1       only the report of what was measured last
+#
+# Bochs runs one instruction of each CPU in turn, so that its time stamp counter counts
+# instructions.
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+samples=${LATENCY_SAMPLES:-600}
+if [ "$samples" -lt 500 ] || [ "$samples" -gt 4096 ]; then
+	die "LATENCY_SAMPLES is to be from 500 to 4096"
+fi
+cpus=5
+rows=$BUILD/latency
+payload=$BUILD/payload-latency
+image=$BUILD/kselftests/latency-guest.bin
+export BOCHS_QUANTUM=1
+
+# host KERNEL MODE...: both runs of these modes, in one boot.
+host() {
+	h_kernel=$1
+	shift
+	[ -r "$h_kernel" ] || die "no kernel at $h_kernel; \"make kernel kernel-stock-rig\" builds it"
+	h_out=$BUILD/rig-latency
+	rm -rf "$h_out"
+	say "latency: $*"
+	"$TOP/scripts/rig/run.sh" --platform intel --cpus $cpus --mem 1024 --timeout 3600 \
+		--kernel "$h_kernel" --share "$payload" --out "$h_out" \
+		-- latency/host.sh "$samples" "$@" ||
+		die "$* failed; the output is in $h_out/output.log"
+	for h_mode; do
+		cp "$h_out/$h_mode.1" "$h_out/$h_mode.2" "$rows/"
+	done
+}
+
+if [ -z "${LATENCY_REPORT:-}" ]; then
+	rm -rf "$payload" "$rows"
+	mkdir -p "$payload/module" "$payload/kselftests" "$rows"
+	cp -r "$TOP/scripts/latency" "$payload/"
+	cp "$BUILD/module/kvm-exclusive.ko" "$payload/module/" || die "no module; \"make module\" builds it"
+	cp "$BUILD/kselftests/latency-vm" "$payload/kselftests/" ||
+		die "no program; \"make kselftests\" builds it"
+	for run in 1 2; do
+		say "latency: bare, run $run"
+		"$TOP/scripts/rig/bare.sh" "$image" "$BUILD/rig-latency-bare" $cpus 1800
+		cp "$BUILD/rig-latency-bare/text" "$rows/bare.$run"
+	done
+	host "$(host_image stock intel)" stock
+	host "$(host_image exclusive intel)" exclusive_c exclusive
+fi
+for mode in bare stock exclusive_c exclusive; do
+	for run in 1 2; do
+		[ -r "$rows/$mode.$run" ] || die "nothing measured in mode $mode, run $run; run \"make latency\""
+	done
+done
+
+mkdir -p "$REPORT"
+# The way of an IPI through the host, as disassembled, beside the number that was measured.
+vmlinux=$OBJ/vmlinux
+for what in unicast-physical unicast-cluster self-ipi; do
+	: >"$rows/path.$what"
+	[ ! -r "$vmlinux" ] || objdump -d --no-show-raw-insn "$vmlinux" \
+		--start-address="0x$(nm "$vmlinux" | awk '$3 == "vmx_exclusive_check_start" { print $1 }')" \
+		--stop-address="0x$(nm "$vmlinux" | awk '$3 == "vmx_exclusive_abort" { print $1 }')" |
+		awk -v what=$what -f "$TOP/scripts/latency/path.awk" >"$rows/path.$what"
+done
+cd "$rows"
+awk -v json="$REPORT/latency-intel.json" -v samples="$samples" -f "$TOP/scripts/latency/report.awk" \
+	bare.1 bare.2 stock.1 stock.2 exclusive_c.1 exclusive_c.2 exclusive.1 exclusive.2 \
+	path.unicast-physical path.unicast-cluster path.self-ipi
