@@ -114,7 +114,7 @@ toolbox() {
 		"$toolbox_program" "$@"
 }
 
-append="console=ttyS0 rdinit=/init kvm_excl_platform=$platform $warn $append"
+append="console=ttyS0,115200 rdinit=/init kvm_excl_platform=$platform $warn $append"
 # shellcheck source=scripts/rig/amd.sh
 . "$TOP/scripts/rig/$platform.sh"
 platform_prepare
