@@ -18,6 +18,11 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
 
+# Debian's tree ignores new files, so that "git add" leaves them out and "git status" does
+# not tell.
+left=$(git -C "$SRC" ls-files -o -i --exclude-standard | grep -E '\.([chS]|rst)$' || :)
+[ -z "$left" ] || die "in the kernel tree but in no patch; \"git add -f\" takes them: $left"
+
 mkdir "$tmp/numbered" "$tmp/out"
 git -C "$SRC" -c diff.algorithm=myers -c diff.renames=true -c diff.context=3 -c diff.noprefix=false \
 	-c diff.mnemonicPrefix=false -c diff.suppressBlankEmpty=false \
