@@ -29,8 +29,8 @@ kernel=${KERNEL:-$(host_image "${FLAVOUR:-exclusive}" "$platform")}
 # TIMEOUT in real ones: a busy second of Bochs lasts several of these.
 case $platform in
 intel)
-	redis=${REDIS:-2000}
-	nginx=${NGINX:-1000}
+	redis=${REDIS:-5000}
+	nginx=${NGINX:-4000}
 	timeout=${TIMEOUT:-3600}
 	guest_cpu=host
 	boot_limit=600

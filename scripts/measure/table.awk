@@ -28,6 +28,21 @@ BEGIN {
 	why["shutdown"] = "the guest resets"
 	why["xsetbv"] = "XCR0 is checked by KVM"
 	why["DB_excp"] = why["read_dr0"]
+	# Intel's names for the same.
+	why["EPT_VIOLATION"] = "nested page fault: first touch of memory"
+	why["EPT_MISCONFIG"] = "MMIO of an emulated device"
+	why["IO_INSTRUCTION"] = why["io"]
+	why["MSR_WRITE"] = why["msr"]
+	why["MSR_READ"] = "MSR that KVM emulates: TSC_ADJUST, which Linux checks now and then"
+	why["CPUID"] = why["cpuid"]
+	why["VMCALL"] = why["hypercall"]
+	why["HLT"] = why["hlt"]
+	why["PAUSE_INSTRUCTION"] = why["pause"]
+	why["EXCEPTION_NMI"] = why["nmi"]
+	why["CR_ACCESS"] = why["read_cr0"]
+	why["DR_ACCESS"] = why["read_dr0"]
+	why["XSETBV"] = why["xsetbv"]
+	why["WBINVD"] = why["wbinvd"]
 	register["6e0"] = "TSC_DEADLINE"
 	register["80b"] = "EOI"
 	register["808"] = "TPR"
@@ -185,11 +200,14 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 			fail("no exits were counted for " name " in stock mode")
 	}
 	if ("exclusive" in have) {
+		# The first of each is AMD's name, the others are Intel's.
 		must_be_none(name, "external interrupts", count["exclusive", name, "interrupt"])
-		must_be_none(name, "external interrupts", count["exclusive", name, "external_interrupt"])
+		must_be_none(name, "external interrupts", count["exclusive", name, "EXTERNAL_INTERRUPT"])
 		must_be_none(name, "interrupt windows", count["exclusive", name, "vintr"])
-		must_be_none(name, "interrupt windows", count["exclusive", name, "interrupt_window"])
-		must_be_none(name, "timer expiry", count["exclusive", name, "preemption_timer"])
+		must_be_none(name, "interrupt windows", count["exclusive", name, "INTERRUPT_WINDOW"])
+		must_be_none(name, "timer expiry", count["exclusive", name, "PREEMPTION_TIMER"])
+		must_be_none(name, "EOI", count["exclusive", name, "EOI_INDUCED"])
+		must_be_none(name, "APIC writes", count["exclusive", name, "APIC_WRITE"])
 		for (i = 1; i <= msrs[name]; i++)
 			if (msr_name(msr[name, i]) ~ /^write (TMICT|TSC_DEADLINE|EOI)$/)
 				must_be_none(name, msr_name(msr[name, i]), msr_count["exclusive", name, msr[name, i]])
