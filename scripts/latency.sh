@@ -36,6 +36,7 @@ host() {
 	rm -rf "$h_out"
 	say "latency: $*"
 	"$TOP/scripts/rig/run.sh" --platform intel --cpus $cpus --mem 1024 --timeout 3600 \
+		--append kunit.enable=0 \
 		--kernel "$h_kernel" --share "$payload" --out "$h_out" \
 		-- latency/host.sh "$samples" "$@" ||
 		die "$* failed; the output is in $h_out/output.log"
