@@ -272,7 +272,7 @@ static const struct {
 int main(int argc, char **argv)
 {
 	struct excl_snapshot before, after;
-	uint64_t rounds, j;
+	uint64_t rounds, start, j;
 	unsigned int i;
 	bool ok;
 	int diff, fd, r;
@@ -286,8 +286,10 @@ int main(int argc, char **argv)
 	excl_snapshot_take(&before);
 	ksft_print_msg("a snapshot has %zu lines\n", before.nr);
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		start = excl_now_ns();
 		for (ok = true, j = 0; ok && j < rounds; j++)
 			ok = ways[i].run() && free_again();
+		ksft_print_msg("after %lu ms\n", (excl_now_ns() - start) / 1000000);
 		ksft_test_result(ok, "%s\n", ways[i].name);
 
 		/* Work that was put off settles in its time. */
@@ -299,6 +301,8 @@ int main(int argc, char **argv)
 			if (!diff)
 				break;
 		}
+		ksft_print_msg("looked %lu times, after %lu ms\n", j,
+			       (excl_now_ns() - start) / 1000000);
 		ksft_test_result(!diff, "%s: the host is as before\n", ways[i].name);
 	}
 
