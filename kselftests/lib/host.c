@@ -298,10 +298,13 @@ static bool read_kernel(unsigned long address, void *to, size_t size)
 /* All CPUs have the same IDT: Intel SDM volume 3, "IDT Descriptors". */
 static void add_idt(struct excl_snapshot *s)
 {
-	unsigned long table = kernel_symbol("idt_table");
+	/* All of /proc/kallsyms is read for it, so once. */
+	static unsigned long table;
 	uint64_t gates[256][2];
 	int i;
 
+	if (!table)
+		table = kernel_symbol("idt_table");
 	if (!table || !read_kernel(table, gates, sizeof(gates)))
 		return;
 	for (i = 0; i < 256; i++)
