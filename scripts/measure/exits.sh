@@ -51,7 +51,7 @@ control() {
 	ack=
 	# perf sends the terminating zero byte too; bash drops it.  When perf could not
 	# start nobody answers.
-	read -r -t 60 ack <&9 || :
+	read -r -t 300 ack <&9 || :
 	case $ack in
 	*ack*) ;;
 	*) die "perf did not acknowledge $1: $(cat "$dir/record.log")" ;;
