@@ -196,6 +196,23 @@ lat_on_exception:
 	and $~0xf, %rsp
 	call lat_died
 
+/* The time is in R8D, and the value, of which R9 and R10 are copies, in EDX:EAX. */
+.macro LAT_TIMED_FROM_HERE
+	shr $32, %r10
+	rdtsc
+	mov %eax, %r8d
+	mov %r9d, %eax
+	mov %r10d, %edx
+.endm
+
+.macro LAT_TIMED_TO_HERE
+	rdtsc
+	sub %r8d, %eax
+	shl $32, %r8
+	or %r8, %rax
+	ret
+.endm
+
 /*
  * u64 lat_time_wrmsr(u64 msr, u64 value): its ticks in the low half, in the high half
  * the low half of the TSC before it.
@@ -206,34 +223,18 @@ lat_time_wrmsr:
 	mov %rdi, %rcx
 	mov %rsi, %r9
 	mov %rsi, %r10
-	shr $32, %r10
-	rdtsc
-	mov %eax, %r8d
-	mov %r9d, %eax
-	mov %r10d, %edx
+	LAT_TIMED_FROM_HERE
 	wrmsr
-	rdtsc
-	sub %r8d, %eax
-	shl $32, %r8
-	or %r8, %rax
-	ret
+	LAT_TIMED_TO_HERE
 
 	.balign 64
 	.global lat_time_cr8
 lat_time_cr8:
 	mov %rdi, %r9
 	mov %rdi, %r10
-	shr $32, %r10
-	rdtsc
-	mov %eax, %r8d
-	mov %r9d, %eax
-	mov %r10d, %edx
+	LAT_TIMED_FROM_HERE
 	mov %rax, %cr8
-	rdtsc
-	sub %r8d, %eax
-	shl $32, %r8
-	or %r8, %rax
-	ret
+	LAT_TIMED_TO_HERE
 
 	.balign 64
 	.global lat_time_nothing
@@ -241,16 +242,8 @@ lat_time_nothing:
 	mov %rdi, %rcx
 	mov %rsi, %r9
 	mov %rsi, %r10
-	shr $32, %r10
-	rdtsc
-	mov %eax, %r8d
-	mov %r9d, %eax
-	mov %r10d, %edx
-	rdtsc
-	sub %r8d, %eax
-	shl $32, %r8
-	or %r8, %rax
-	ret
+	LAT_TIMED_FROM_HERE
+	LAT_TIMED_TO_HERE
 
 /* void lat_wait_for_ever(void): an interrupt may come at each round. */
 	.balign 64

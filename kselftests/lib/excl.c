@@ -60,6 +60,22 @@ int excl_claim_first(int ctx, unsigned int count)
 	return excl_claim(ctx, cpus, count);
 }
 
+bool excl_wait_free(unsigned int count)
+{
+	int i, fd, r = -1;
+
+	if (excl_stock())
+		return true;
+	for (i = 0; r && i < 500; i++) {
+		fd = excl_open();
+		r = excl_claim_first(fd, count);
+		close(fd);
+		if (r)
+			usleep(10000);
+	}
+	return !r;
+}
+
 int excl_bind(int ctx, int vm_fd, uint32_t flags)
 {
 	struct kvm_excl_bind_vm arg = { .size = sizeof(arg), .flags = flags, .vm_fd = vm_fd };

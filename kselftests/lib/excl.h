@@ -35,6 +35,11 @@ void excl_require(unsigned int ncpus);
 int excl_open(void);
 int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
 int excl_claim_first(int ctx, unsigned int count);
+/*
+ * Whoever takes these CPUs next finds them free, however late the last close is. False
+ * when they are not after five seconds.
+ */
+bool excl_wait_free(unsigned int count);
 int excl_bind(int ctx, int vm_fd, uint32_t flags);
 int excl_unbind(int ctx);
 int excl_arm(int ctx, uint32_t flags);

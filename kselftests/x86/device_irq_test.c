@@ -443,16 +443,8 @@ static bool kill_round(unsigned int round, unsigned int *seed)
 		waitpid(firing, NULL, 0);
 		excl_device_close(&dev);
 	}
-	/* Whoever takes the CPUs next finds them free, however late the last close is. */
-	for (i = 0; i < 500; i++) {
-		int fd = excl_open(), r = excl_claim_first(fd, NR_VCPUS);
-
-		close(fd);
-		if (!r)
-			break;
-		usleep(10000);
-	}
-	return ready == 'y' && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && i < 500;
+	return excl_wait_free(NR_VCPUS) && ready == 'y' && WIFSIGNALED(status) &&
+	       WTERMSIG(status) == SIGKILL;
 }
 
 /* Vectors that the host did not expect, since @from lines of its log. */

@@ -240,23 +240,6 @@ static bool kill_vmm(void)
 	return ready == 'y' && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
-/* Whoever takes the CPUs next finds them free, however late the last close is. */
-static bool free_again(void)
-{
-	int i, fd, r = -1;
-
-	if (excl_stock())
-		return true;
-	for (i = 0; r && i < 500; i++) {
-		fd = excl_open();
-		r = excl_claim_first(fd, NR);
-		close(fd);
-		if (r)
-			usleep(10000);
-	}
-	return !r;
-}
-
 static const struct {
 	const char *name;
 	bool (*run)(void);
@@ -288,7 +271,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		start = excl_now_ns();
 		for (ok = true, j = 0; ok && j < rounds; j++)
-			ok = ways[i].run() && free_again();
+			ok = ways[i].run() && excl_wait_free(NR);
 		ksft_print_msg("after %lu ms\n", (excl_now_ns() - start) / 1000000);
 		ksft_test_result(ok, "%s\n", ways[i].name);
 
