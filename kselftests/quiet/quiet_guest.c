@@ -141,7 +141,7 @@ static void spin_system(uint64_t end)
 	close(fd);
 }
 
-/* In the guest: this is the main thread, which sleeps meanwhile. */
+/* For the main thread, while the other one does something. */
 static void sleep_until(uint64_t end)
 {
 	struct timespec ts = { end / 1000000000ULL, end % 1000000000ULL };
@@ -167,6 +167,8 @@ static bool run_phase(struct excl_vm *ev, enum phase phase, uint64_t ms)
 		measure(ev->threads[0].tid, sleep_until);
 	} else {
 		shared->leave = 1;
+		/* The CPUs of this thread are measured as well: no polling. */
+		sleep_until(excl_now_ns() + job.ns);
 		if (!excl_wait(ev, job.done, ms / 1000 + 60))
 			return false;
 	}
