@@ -8,7 +8,7 @@
 #   KVM_EXCL_CACHE=/path  compiler cache, images and the rig's root file system
 #                         (default: ~/.cache/kvm-exclusive)
 #   JOBS=N                parallel jobs (default: CPUs + 1)
-#   PLATFORM=amd|intel    the emulated host of demo and test (default: amd)
+#   PLATFORM=amd|intel    the emulated host of demo (default: amd); of test, that alone
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:
@@ -104,8 +104,12 @@ demo-stock: initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the s
 	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs $(EMULATOR) kernel-stock-rig kernel module tools kselftests	## run the tests in the emulated host, and the control
-	@$(S)/test.sh
+test: initramfs bochs kernel-stock-rig kernel module tools kselftests	## run the tests on all emulated platforms (PLATFORM: on one), and the control
+	@$(S)/tests.sh
+
+.PHONY: test-full
+test-full: initramfs bochs kernel-stock-rig kernel kernel-debug module module-debug tools kselftests	## the same on both kernels and all CPU models, nothing left out (hours)
+	@$(S)/tests.sh full
 
 .PHONY: test-debug
 test-debug: initramfs $(EMULATOR) kernel-debug module-debug tools kselftests	## run the tests on the debug kernel

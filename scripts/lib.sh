@@ -72,7 +72,8 @@ elapsed() {
 
 # run_logged NAME COMMAND [ARGS...]: run a command (not a shell function) in a
 # process group of its own with its output in build/log/NAME.log, tell every 30
-# seconds how far it is, and leave nothing behind when interrupted.
+# seconds how far it is, and leave nothing behind when interrupted.  What it took is
+# added to build/log/times.
 run_logged() {
 	rl_name=$1
 	rl_log=$LOGS/$1.log
@@ -98,6 +99,7 @@ run_logged() {
 		say "$rl_name: failed ($rl_status) after $(elapsed "$rl_start"), log in ${rl_log#"$TOP"/}" >&2
 		return "$rl_status"
 	fi
+	echo "$rl_name $(($(date +%s) - rl_start))" >>"$LOGS/times"
 	say "$rl_name: done in $(elapsed "$rl_start")"
 }
 

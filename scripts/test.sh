@@ -9,6 +9,7 @@
 # The control (scripts/control.sh) is part of it on the platform amd, unless another
 # kernel than the patched one, or another list, is asked for.  CONTROL=0 leaves it out,
 # CONTROL=1 has it on another platform, CONTROL=only leaves everything else out.
+# TEST_FULL=1 runs what a list leaves to "make test-full", too.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -42,8 +43,9 @@ if [ -z "$control" ]; then
 fi
 
 payload=$BUILD/payload-test
-out=$BUILD/rig-test-$platform-$flavour
-report=$REPORT/test-$platform-$flavour
+name=$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}
+out=$BUILD/rig-test-$name
+report=$REPORT/test-$name
 rm -rf "$out" "$report"
 mkdir -p "$out" "$report"
 "$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
@@ -60,7 +62,10 @@ host_tests() {
 	shift 2
 	rm -rf "$ht_out"
 	mkdir -p "$ht_out" "$ht_report"
-	cp "$ht_list" "$payload/kselftests/list"
+	case ${TEST_FULL:-0} in
+	0) grep -vE '^[^#]* full([[:space:]]|$)' "$ht_list" ;;
+	*) sed -E '/^[^#]* full([[:space:]]|$)/s/ full//' "$ht_list" ;;
+	esac >"$payload/kselftests/list"
 	status=0
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
 		--share "$payload" --out "$ht_out" --append "${APPEND:-}" "$@" \

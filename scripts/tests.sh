@@ -1,0 +1,115 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run the tests on every emulated platform, one after the other, and print side by side
+# what passed and where the time went; saved as build/report/tests.txt (tests-full.txt).
+#
+#   tests.sh        what "make test" runs: the patched kernel, each platform's list
+#   tests.sh full   what "make test-full" runs: all of each list, on the patched and the
+#                   debug kernel, and on every CPU model
+#   PLATFORM=NAME   this platform alone
+#
+# The status is 0 only when every run's is; a run that fails does not stop the others.
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+
+# Platform, kernel, CPU model where there is more than one.
+runs='amd exclusive
+intel exclusive'
+name=tests
+case ${1:-} in
+'') full=0 ;;
+full)
+	full=1
+	name=tests-full
+	runs="$runs
+intel exclusive corei7_skylake_x
+amd debug
+intel debug"
+	;;
+*) die "usage: tests.sh [full]" ;;
+esac
+if [ -n "${PLATFORM:-}" ]; then
+	runs=$(say "$runs" | grep "^$PLATFORM ") || die "no such platform: $PLATFORM"
+fi
+
+mkdir -p "$REPORT"
+table=$REPORT/$name.results
+: >"$table"
+status=0
+while read -r platform flavour model; do
+	run=$platform-$flavour${model:+-$model}
+	say "tests: $run"
+	start=$(date +%s)
+	PLATFORM=$platform FLAVOUR=$flavour ${model:+BOCHS_CPU=}$model TEST_FULL=$full \
+		"$TOP/scripts/test.sh" || status=1
+	sed "s/^/$run /" "$REPORT/test-$run/results" >>"$table"
+	echo "$run wall $(($(date +%s) - start))" >>"$table"
+done <<END
+$runs
+END
+
+# A test's seconds are the emulated host's; those of a run, and of what was built for it,
+# are real.  A test that runs more than once in a run is one row.
+awk -v times="$LOGS/times" '
+function minutes(s) { return sprintf("%d:%02d", s / 60, s % 60) }
+function row(what,	i, line) {
+	line = sprintf("%-34s", what)
+	for (i = 1; i <= runs; i++)
+		line = line sprintf(" %*s", length(run[i]) > 8 ? length(run[i]) : 8, cell[what, run[i]])
+	print line
+}
+!($1 in known) { known[$1] = 1; run[++runs] = $1; cell["", $1] = $1 }
+$2 == "wall" { cell["real time", $1] = minutes($3); next }
+NF < 4 { next }
+{
+	result = $2
+	name = $3
+	sub(/^control\/.*/, "control", name)
+	# Arguments come before the seconds, a suite of KUnit is one.
+	seconds = 4
+	while (seconds < NF && $seconds !~ /^[0-9]+$/)
+		seconds++
+	while ($(seconds + 1) ~ /^[0-9]+$/)
+		seconds++
+	if (name == "kunit")
+		name = name " " $4
+	if (!(name in row_of)) { row_of[name] = ++rows; title[rows] = name }
+	took[name, $1] += $seconds
+	result = result == "pass" || result == "skip" ? result : "FAIL"
+	seen[name, $1, result] = 1
+	count[result, $1]++
+}
+END {
+	row("")
+	for (r = 1; r <= rows; r++) {
+		t = title[r]
+		for (i = 1; i <= runs; i++)
+			cell[t, run[i]] = (t, run[i], "FAIL") in seen ? "FAIL" : \
+				(t, run[i], "pass") in seen ? took[t, run[i]] " s" : \
+				(t, run[i], "skip") in seen ? "skip" : ""
+		row(t)
+	}
+	for (i = 1; i <= runs; i++) {
+		cell["passed", run[i]] = count["pass", run[i]] + 0
+		cell["failed", run[i]] = count["FAIL", run[i]] + 0
+		cell["skipped", run[i]] = count["skip", run[i]] + 0
+	}
+	row("passed")
+	row("failed")
+	row("skipped")
+	row("real time")
+	print ""
+	print "What was built for it, in real time:"
+	while ((getline <times) > 0) {
+		if (!($1 in last))
+			step[++steps] = $1
+		last[$1] = $2
+	}
+	for (i = 1; i <= steps; i++)
+		printf "%-34s %8s\n", step[i], minutes(last[step[i]])
+}' "$table" >"$REPORT/$name.txt"
+cat "$REPORT/$name.txt"
+exit "$status"
