@@ -18,7 +18,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 . "$TOP/scripts/lib.sh"
 
 flavour=${FLAVOUR:-exclusive}
-points=$(printf '%s' "${QUIET:-1,2,3,4,5,6}" | tr ',' ' ')
+points=1,2,3,4,5,6
 seconds=${QUIET_SECONDS:-60}
 cycles=${QUIET_CYCLES:-1000}
 module=$BUILD/module
@@ -31,10 +31,13 @@ debug)
 	module=$BUILD/module-debug
 	# Of the time limits.
 	slow=4
+	# What the instruments of a debug kernel execute is not what point 6 is about.
+	points=1,2,3,4,5
 	name=quiet-debug
 	;;
 *) die "no such kernel: $flavour" ;;
 esac
+points=$(printf '%s' "${QUIET:-$points}" | tr ',' ' ')
 obj=${QUIET_OBJ:-$obj}
 module=${QUIET_MODULE:-$module}
 kernel=${KERNEL:-$obj/arch/x86/boot/bzImage}

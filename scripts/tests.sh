@@ -43,8 +43,10 @@ while read -r platform flavour model; do
 	run=$platform-$flavour${model:+-$model}
 	say "tests: $run"
 	start=$(date +%s)
-	PLATFORM=$platform FLAVOUR=$flavour ${model:+BOCHS_CPU=}$model TEST_FULL=$full \
-		"$TOP/scripts/test.sh" || status=1
+	(
+		[ -z "$model" ] || export BOCHS_CPU="$model"
+		PLATFORM=$platform FLAVOUR=$flavour TEST_FULL=$full "$TOP/scripts/test.sh"
+	) </dev/null || status=1
 	sed "s/^/$run /" "$REPORT/test-$run/results" >>"$table"
 	echo "$run wall $(($(date +%s) - start))" >>"$table"
 done <<END
