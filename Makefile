@@ -29,6 +29,7 @@ export KSRC KVM_EXCL_CACHE JOBS PLATFORM
 
 # What a platform's emulator is, where the root file system does not have it.
 EMULATOR_intel := bochs
+EMULATOR_amd-bochs := bochs
 EMULATOR := $(EMULATOR_$(PLATFORM))
 
 .PHONY: help

@@ -24,7 +24,7 @@ STOCK_OBJ=$BUILD/stock/obj
 STOCK_RIG_SRC=$BUILD/stock-rig/linux
 STOCK_RIG_OBJ=$BUILD/stock-rig/obj
 
-# The emulator of the platform intel.
+# The emulator of the platforms intel and amd-bochs.
 BOCHS=$BUILD/bochs
 
 RIG_INITRAMFS=$BUILD/rig-initramfs.cpio.gz

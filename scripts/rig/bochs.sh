@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Build the Bochs of the platform intel as build/bochs: Debian 13's source with the
-# corrections in scripts/rig/bochs/, without debugger, display and plugins.  Each patch
-# says what the manual has and Bochs has not; "Bochs" in Documentation/testing.md says
-# what the packaged one does without them.
+# Build the Bochs of the platforms intel and amd-bochs as build/bochs: Debian 13's source
+# with the corrections in scripts/rig/bochs/, without debugger, display and plugins.  Each
+# patch says what the manual has and Bochs has not; "Bochs" in Documentation/testing.md
+# says what the packaged one does without them.
 #
 # What was built is kept in the cache by what went into it.  Only the first build needs
 # the network: the source comes from the mirror that "make rootfs" uses (MIRROR), and

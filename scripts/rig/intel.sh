@@ -30,7 +30,7 @@
 bochs_cpu=${BOCHS_CPU:-corei7_icelake_u}
 bochs_ips=${BOCHS_IPS:-25000000}
 bochs_quantum=${BOCHS_QUANTUM:-32}
-append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf nopku rig_x2apic $append"
+append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf${bochs_absent:+,$bochs_absent} nopku rig_x2apic $append"
 # Bochs does not listen to SIGTERM.
 kill_after=1
 bochs_log=$out/bochs.log
@@ -61,7 +61,7 @@ bochs_machine() {
 	cat <<-EOF
 		display_library: nogui
 		config_interface: textconfig
-		cpu: model=$bochs_cpu, count=1:$cpus:1, ips=$bochs_ips, quantum=$bochs_quantum, reset_on_triple_fault=0, ignore_bad_msrs=1
+		cpu: model=$bochs_cpu, count=1:$cpus:1, ips=$bochs_ips, quantum=$bochs_quantum, reset_on_triple_fault=0, ignore_bad_msrs=1${bochs_features:+, add_features="$bochs_features"}
 		memory: guest=$mem, host=$mem
 		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest

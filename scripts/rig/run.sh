@@ -6,7 +6,7 @@
 #
 #   run.sh [OPTIONS] -- COMMAND [ARGS...]
 #
-#   --platform NAME   scripts/rig/NAME.sh: amd or intel (default: PLATFORM, else amd)
+#   --platform NAME   scripts/rig/NAME.sh: amd, intel or amd-bochs (default: PLATFORM, else amd)
 #   --iommu KIND      intel, amd or none (default: intel); platform amd alone
 #   --kernel FILE     bzImage of the emulated host
 #   --append ARGS     more for its kernel command line

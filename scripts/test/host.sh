@@ -72,7 +72,7 @@ if [ -r module/kvm-exclusive.ko ]; then
 fi
 # Nothing of exclusive mode holds KVM, or is left behind by it.
 if [ -r kvm/kvm.ko ]; then
-	rmmod "kvm-$platform" kvm || { echo "fail rmmod 0 KVM does not unload" >>"$out/results"; }
+	rmmod "kvm-${platform%-bochs}" kvm || { echo "fail rmmod 0 KVM does not unload" >>"$out/results"; }
 fi
 echo "end" >>"$out/results"
 exit 0
