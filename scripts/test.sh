@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run every kselftest of kselftests/list in the emulated host and say how many
-# passed.  FLAVOUR=debug runs them on the debug kernel, FLAVOUR=stock on the unpatched
-# one, PLATFORM=intel in Bochs.  The status is 0 only when nothing failed and nothing
-# that is required was skipped.
+# Run every kselftest of a list in the emulated host and say how many passed.
+# FLAVOUR=debug runs them on the debug kernel, FLAVOUR=stock on the unpatched one,
+# PLATFORM=intel or amd-bochs in Bochs.  The status is 0 only when nothing failed and
+# nothing that is required was skipped.
 #
 # The control (scripts/control.sh) is part of it on the platform amd, unless another
 # kernel than the patched one, or another list, is asked for.  CONTROL=0 leaves it out,
@@ -18,8 +18,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 flavour=${FLAVOUR:-exclusive}
 platform=${PLATFORM:-amd}
 list=$TOP/kselftests/list
-# A platform may have a list of its own.
-[ ! -r "$list.$platform" ] || list=$list.$platform
+[ "$platform" = amd ] || list=$list.bochs
 list=${TEST_LIST:-$list}
 module=$BUILD/module
 limit=60

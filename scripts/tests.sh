@@ -17,6 +17,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 # Platform, kernel, CPU model where there is more than one.
 runs='amd exclusive
+amd-bochs exclusive
 intel exclusive'
 name=tests
 case ${1:-} in
@@ -27,6 +28,7 @@ full)
 	runs="$runs
 intel exclusive corei7_skylake_x
 amd debug
+amd-bochs debug
 intel debug"
 	;;
 *) die "usage: tests.sh [full]" ;;
