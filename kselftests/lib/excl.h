@@ -107,6 +107,13 @@ struct excl_vm {
 };
 
 /*
+ * Wait until the host has done what the start of a VM leaves behind: up to a second
+ * after a guest has enabled its APIC KVM patches its static keys (apic_sw_disabled), with
+ * a call of a function on each CPU, owned ones too.
+ */
+void excl_vm_settle(void);
+
+/*
  * Before excl_vm_create(): let the VM have a counting timer that it can program
  * itself, armed for, with the hardware's bus period if that is a whole number of ns.
  * Returns the period in ns.

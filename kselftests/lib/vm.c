@@ -72,6 +72,11 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 			    strerror(errno));
 }
 
+void excl_vm_settle(void)
+{
+	usleep(1500000);
+}
+
 uint64_t excl_vm_direct_timer(struct excl_vm *ev)
 {
 	struct kvm_excl_get_info info = { .size = sizeof(info) };

@@ -130,6 +130,7 @@ static void deadlines(bool new_vm, uint64_t count, uint64_t us)
 	excl_vm_start(&ev);
 
 	ok = excl_wait(&ev, v->phase == READY, 20);
+	excl_vm_settle();
 	excl_counters_read(ev.vcpus[0], &c0);
 	v->go = READY;
 	ok = ok && excl_wait(&ev, v->phase >= DONE, 20 + 20 * count * us / 1000000);

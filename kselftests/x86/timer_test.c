@@ -269,6 +269,7 @@ int main(int argc, char **argv)
 	excl_vm_start(&ev);
 
 	ok = excl_wait(&ev, v->phase == ONESHOT_READY, 20);
+	excl_vm_settle();
 	excl_counters_read(ev.vcpus[0], &c0);
 	v->go = ONESHOT_READY;
 	ok = ok && excl_wait(&ev, v->phase == ONESHOT_DONE, 20 + 20 * count * us / 1000000);
