@@ -8,7 +8,8 @@
 #   KVM_EXCL_CACHE=/path  compiler cache, images and the rig's root file system
 #                         (default: ~/.cache/kvm-exclusive)
 #   JOBS=N                parallel jobs (default: CPUs + 1)
-#   PLATFORM=amd|intel    the emulated host of demo (default: amd); of test, that alone
+#   PLATFORM=NAME         the emulated host of demo: amd (default), intel or amd-bochs;
+#                         of test, that one alone
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:

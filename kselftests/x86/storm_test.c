@@ -32,6 +32,8 @@ static struct {
 	uint64_t ipi_sent, ipi;
 	uint64_t irqfd_sent, irqfd;
 	uint64_t lost;
+	/* Of the physical timer, when it was waited for in vain. */
+	uint64_t tmict, tmcct, lvtt, irr, isr, ppr;
 	uint64_t done;
 } g;
 
@@ -95,8 +97,15 @@ static void guest_code(uint64_t index)
 	v->stop = 1;
 	guest_sti();
 	/* vCPU 1 and the host's thread have stopped, and nothing is under way. */
-	if (!guest_wait(v->quiet == 2 && v->timer == v->armed))
+	if (!guest_wait(v->quiet == 2 && v->timer == v->armed)) {
 		v->lost++;
+		v->tmict = x2apic_read_reg(APIC_TMICT);
+		v->tmcct = x2apic_read_reg(APIC_TMCCT);
+		v->lvtt = x2apic_read_reg(APIC_LVTT);
+		v->irr = guest_apic_bit(APIC_IRR, TIMER_VECTOR);
+		v->isr = guest_apic_bit(APIC_ISR, TIMER_VECTOR);
+		v->ppr = x2apic_read_reg(APIC_PROCPRI);
+	}
 	guest_spin_us(10000 + v->timer_us);
 	v->done = 1;
 	GUEST_DONE();
@@ -194,6 +203,10 @@ int main(int argc, char **argv)
 	ksft_print_msg("timer %lu of %lu, IPI %lu of %lu, irqfd %lu of %lu, lost %lu\n",
 		       host->timer, host->armed, host->ipi, host->ipi_sent,
 		       host->irqfd, host->irqfd_sent, host->lost);
+	if (host->lost)
+		ksft_print_msg("timer: TMICT %lu, TMCCT %lu, LVTT %#lx, IRR %lu, ISR %lu, PPR %#lx\n",
+			       host->tmict, host->tmcct, host->lvtt, host->irr, host->isr,
+			       host->ppr);
 	ksft_test_result(ok && !host->lost, "the run comes to its end\n");
 	ksft_test_result(outs_seen == host->iterations, "every port write is seen once\n");
 	ksft_test_result(host->timer && host->timer == host->armed,
