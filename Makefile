@@ -8,8 +8,8 @@
 #   KVM_EXCL_CACHE=/path  compiler cache, images and the rig's root file system
 #                         (default: ~/.cache/kvm-exclusive)
 #   JOBS=N                parallel jobs (default: CPUs + 1)
-#   PLATFORM=NAME         the emulated host of demo: amd (default), intel or amd-bochs;
-#                         of test, that one alone
+#   PLATFORM=NAME         the emulated host of demo: amd (default) or intel;
+#                         of test, that one alone (amd-bochs too)
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:

@@ -4,8 +4,7 @@
 # The demo: one Linux guest under load in an emulated host, in stock and in exclusive
 # mode, and its VM exits side by side.
 #
-#   PLATFORM=amd|intel|amd-bochs
-#                           which emulated host (default: amd)
+#   PLATFORM=amd|intel      which emulated host (default: amd)
 #   FLAVOUR=exclusive|stock which kernel it runs (default: exclusive)
 #   MODE="stock exclusive"  which columns
 #   KERNEL=bzImage          the host's kernel, instead of FLAVOUR
@@ -29,13 +28,11 @@ kernel=${KERNEL:-$(host_image "${FLAVOUR:-exclusive}" "$platform")}
 # All that differs between the platforms.  Times are in seconds of the host's clock,
 # TIMEOUT in real ones: a busy second of Bochs lasts several of these.
 case $platform in
-intel | amd-bochs)
+intel)
 	redis=${REDIS:-5000}
 	nginx=${NGINX:-4000}
 	timeout=${TIMEOUT:-3600}
 	guest_cpu=host
-	# KVM would emulate it where the host has none.
-	[ "$platform" = intel ] || guest_cpu=host,tsc-deadline=off
 	boot_limit=600
 	answer_limit=120
 	# Unpacking it in each VM takes longer than reading it.
