@@ -45,11 +45,13 @@ while read -r platform flavour model; do
 	run=$platform-$flavour${model:+-$model}
 	say "tests: $run"
 	start=$(date +%s)
+	rm -f "$REPORT/test-$run/results"
 	(
 		[ -z "$model" ] || export BOCHS_CPU="$model"
 		PLATFORM=$platform FLAVOUR=$flavour TEST_FULL=$full "$TOP/scripts/test.sh"
 	) </dev/null || status=1
-	sed "s/^/$run /" "$REPORT/test-$run/results" >>"$table"
+	sed "s/^/$run /" "$REPORT/test-$run/results" >>"$table" 2>/dev/null ||
+		echo "$run fail run 0 no results" >>"$table"
 	echo "$run wall $(($(date +%s) - start))" >>"$table"
 done <<END
 $runs
