@@ -363,10 +363,10 @@ point_cputime() {
 		note "$answer"
 		lost=$(cat $tracing/per_cpu/cpu[012]/stats | awk '/^(overrun|dropped events)/ { n += $NF } END { print n }')
 		check 5 "$phase.trace_lost" "$lost" = 0 "events that the trace has not kept"
+		cat $tracing/trace >"$out/switches.$phase"
 		awk -v phase="$phase" -v answer="$answer" -f quiet/cputime.awk \
-			/tmp/stat.before /tmp/stat.after $tracing/trace >>"$out/figures" ||
+			/tmp/stat.before /tmp/stat.after "$out/switches.$phase" >>"$out/figures" ||
 			fail "the figures of phase $phase cannot be read"
-		cp $tracing/trace "$out/switches.$phase"
 	done
 	echo 0 >$tracing/events/sched/sched_switch/enable
 	talk_end spin
