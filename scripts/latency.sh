@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Measure what timers, IPIs, EOI and TPR take in a guest on the emulated Intel host: under
-# stock KVM, in exclusive mode with the guest's IPIs sent in C and in assembly, and by the
-# same image on the bare machine.  Prints a table, writes build/report/latency-intel.json,
+# Measure what timers, IPIs, EOI and TPR take in a guest on an emulated host: under stock
+# KVM, in exclusive mode with the guest's IPIs sent in C and in assembly, and by the same
+# image on the bare machine.  Prints a table, writes build/report/latency-PLATFORM.json,
 # and fails when two runs differ or a bound is not met.  Documentation/measuring.md says
 # what each row is.
 #
-#   LATENCY_SAMPLES=600   for each row, from 500 to 4096
+#   PLATFORM=intel         or amd-bochs
+#   LATENCY_SAMPLES=600    for each row, from 500 to 4096
 #   LATENCY_REPORT=1       only the report of what was measured last
 #
 # Bochs runs one instruction of each CPU in turn, so that its time stamp counter counts
@@ -21,9 +22,16 @@ samples=${LATENCY_SAMPLES:-600}
 if [ "$samples" -lt 500 ] || [ "$samples" -gt 4096 ]; then
 	die "LATENCY_SAMPLES is to be from 500 to 4096"
 fi
+platform=${PLATFORM:-intel}
+# The function that runs an attached vCPU, and the instruction that enters the guest.
+case $platform in
+intel) run=__vmx_vcpu_run_exclusive entry=vmresume ;;
+amd-bochs) run=__svm_vcpu_run_exclusive entry=vmrun ;;
+*) die "PLATFORM is to be intel or amd-bochs" ;;
+esac
 cpus=5
-rows=$BUILD/latency
-payload=$BUILD/payload-latency
+rows=$BUILD/latency-$platform
+payload=$BUILD/payload-latency-$platform
 image=$BUILD/kselftests/latency-guest.bin
 export BOCHS_QUANTUM=1
 
@@ -32,10 +40,10 @@ host() {
 	h_kernel=$1
 	shift
 	[ -r "$h_kernel" ] || die "no kernel at $h_kernel; \"make kernel kernel-stock-rig\" builds it"
-	h_out=$BUILD/rig-latency
+	h_out=$BUILD/rig-latency-$platform
 	rm -rf "$h_out"
 	say "latency: $*"
-	"$TOP/scripts/rig/run.sh" --platform intel --cpus $cpus --mem 1024 --timeout 3600 \
+	"$TOP/scripts/rig/run.sh" --platform "$platform" --cpus $cpus --mem 1024 --timeout 3600 \
 		--append kunit.enable=0 \
 		--kernel "$h_kernel" --share "$payload" --out "$h_out" \
 		-- latency/host.sh "$samples" "$@" ||
@@ -52,17 +60,18 @@ if [ -z "${LATENCY_REPORT:-}" ]; then
 	cp "$BUILD/module/kvm-exclusive.ko" "$payload/module/" || die "no module; \"make module\" builds it"
 	cp "$BUILD/kselftests/latency-vm" "$payload/kselftests/" ||
 		die "no program; \"make kselftests\" builds it"
-	for run in 1 2; do
-		say "latency: bare, run $run"
-		"$TOP/scripts/rig/bare.sh" "$image" "$BUILD/rig-latency-bare" $cpus 1800
-		cp "$BUILD/rig-latency-bare/text" "$rows/bare.$run"
+	bare=$BUILD/rig-latency-$platform-bare
+	for n in 1 2; do
+		say "latency: bare, run $n"
+		"$TOP/scripts/rig/bare.sh" "$platform" "$image" "$bare" $cpus 1800
+		cp "$bare/text" "$rows/bare.$n"
 	done
-	host "$(host_image stock intel)" stock
-	host "$(host_image exclusive intel)" exclusive_c exclusive
+	host "$(host_image stock "$platform")" stock
+	host "$(host_image exclusive "$platform")" exclusive_c exclusive
 fi
 for mode in bare stock exclusive_c exclusive; do
-	for run in 1 2; do
-		[ -r "$rows/$mode.$run" ] || die "nothing measured in mode $mode, run $run; run \"make latency\""
+	for n in 1 2; do
+		[ -r "$rows/$mode.$n" ] || die "nothing measured in mode $mode, run $n; run \"make latency\""
 	done
 done
 
@@ -71,12 +80,10 @@ mkdir -p "$REPORT"
 vmlinux=$OBJ/vmlinux
 for what in unicast-physical unicast-cluster self-ipi; do
 	: >"$rows/path.$what"
-	[ ! -r "$vmlinux" ] || objdump -d --no-show-raw-insn "$vmlinux" \
-		--start-address="0x$(nm "$vmlinux" | awk '$3 == "vmx_exclusive_check_start" { print $1 }')" \
-		--stop-address="0x$(nm "$vmlinux" | awk '$3 == "vmx_exclusive_abort" { print $1 }')" |
-		awk -v what=$what -f "$TOP/scripts/latency/path.awk" >"$rows/path.$what"
+	[ ! -r "$vmlinux" ] || objdump -d --no-show-raw-insn --disassemble=$run "$vmlinux" |
+		awk -v what=$what -v entry=$entry -f "$TOP/scripts/latency/path.awk" >"$rows/path.$what"
 done
 cd "$rows"
-awk -v json="$REPORT/latency-intel.json" -v samples="$samples" -f "$TOP/scripts/latency/report.awk" \
+awk -v json="$REPORT/latency-$platform.json" -v platform="$platform" -v samples="$samples" -f "$TOP/scripts/latency/report.awk" \
 	bare.1 bare.2 stock.1 stock.2 exclusive_c.1 exclusive_c.2 exclusive.1 exclusive.2 \
 	path.unicast-physical path.unicast-cluster path.self-ipi

@@ -118,7 +118,8 @@ point_2() {
 }
 
 # Polling, an idle CPU costs the emulator as much as one that runs a guest.  Else the
-# guest would slow everything down, and that is no property of the kernel.
+# guest would slow everything down, and that is no property of the kernel.  Both loops
+# PAUSE, after which QEMU's TCG takes its big lock and looks for work.
 point_3() {
 	b_append=idle=poll
 	boot 3 rcu 400 --cpus 4 -- rcu 15 60 || :

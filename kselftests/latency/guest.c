@@ -36,6 +36,7 @@ typedef uint64_t u64;
 #define LVTT_TSC_DEADLINE	0x40000
 #define TDCR_DIV1		0xb
 #define ICR_LOGICAL		0x800
+#define ICR_ALL_BUT_SELF	0xc0000
 #define ICR_INIT		0x4500
 #define ICR_STARTUP		0x4600
 
@@ -111,6 +112,14 @@ static void flush(void)
 
 	asm volatile("rep outsb" : "+S"(p), "+c"(n) : "d"(LAT_PORT_TEXT) : "memory");
 	text_len = 0;
+}
+
+static bool has_tsc_deadline(void)
+{
+	u32 a = 1, b, c = 0, d;
+
+	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	return c >> 24 & 1;
 }
 
 static void put_char(char c)
@@ -378,6 +387,7 @@ static void measure(void)
 	u64 cluster = (u64)ldr[1] << 32 | ICR_LOGICAL | LAT_STAMP_VECTOR;
 	u64 multicast = (u64)(ldr[1] | ldr[2] | ldr[3]) << 32 | ICR_LOGICAL |
 			LAT_STAMP_VECTOR;
+	u64 all_but_self = ICR_ALL_BUT_SELF | LAT_STAMP_VECTOR;
 	u32 i;
 
 	/* Of the timed sequence itself: the least, as nothing can make it shorter. */
@@ -399,19 +409,24 @@ static void measure(void)
 	ROW("timer arm, TMICT", time_wrmsr(MSR_X2APIC_TMICT, FAR_TICKS));
 	wrmsr(MSR_X2APIC_TMICT, 0);
 	ROW("timer expiry to handler, one-shot", expiry_one_shot());
-	wrmsr(MSR_X2APIC_LVTT, LVTT_TSC_DEADLINE | LAT_STAMP_VECTOR);
-	ROW("timer arm, TSC deadline", time_wrmsr(MSR_TSC_DEADLINE, rdtsc() + FAR_TICKS));
-	ROW("timer expiry to handler, TSC deadline", expiry_deadline());
-	wrmsr(MSR_TSC_DEADLINE, 0);
+	if (has_tsc_deadline()) {
+		wrmsr(MSR_X2APIC_LVTT, LVTT_TSC_DEADLINE | LAT_STAMP_VECTOR);
+		ROW("timer arm, TSC deadline",
+		    time_wrmsr(MSR_TSC_DEADLINE, rdtsc() + FAR_TICKS));
+		ROW("timer expiry to handler, TSC deadline", expiry_deadline());
+		wrmsr(MSR_TSC_DEADLINE, 0);
+	}
 	wrmsr(MSR_X2APIC_LVTT, LVT_MASKED);
 
 	ROW("IPI send, unicast physical", send(icr, physical, one).send);
 	ROW("IPI send, unicast cluster", send(icr, cluster, one).send);
 	ROW("IPI send, multicast to 3", send(icr, multicast, three).send);
+	ROW("IPI send, all but self", send(icr, all_but_self, three).send);
 	ROW("IPI send, self IPI", self_send(self));
 	ROW("IPI send to handler, unicast physical", send(icr, physical, one).to_handler);
 	ROW("IPI send to handler, unicast cluster", send(icr, cluster, one).to_handler);
 	ROW("IPI send to handler, multicast to 3", send(icr, multicast, three).to_handler);
+	ROW("IPI send to handler, all but self", send(icr, all_but_self, three).to_handler);
 	ROW("IPI send to handler, self IPI", send(self, LAT_STAMP_VECTOR, 1).to_handler);
 
 	ROW("EOI", eoi());

@@ -186,7 +186,9 @@ static uint32_t create_vm(void)
 
 		vcpus[i] = __vm_vcpu_add(vm, i);
 		vcpu_init_cpuid(vcpus[i], kvm_get_supported_cpuid());
-		vcpu_set_cpuid_feature(vcpus[i], X86_FEATURE_TSC_DEADLINE_TIMER);
+		/* As on the bare machine. */
+		if (excl_host_has_tsc_deadline())
+			vcpu_set_cpuid_feature(vcpus[i], X86_FEATURE_TSC_DEADLINE_TIMER);
 		vcpu_ioctl(vcpus[i], KVM_SET_DEVICE_ATTR, &attr);
 	}
 	enter_at(vcpus[0], entry);

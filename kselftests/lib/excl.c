@@ -50,14 +50,19 @@ int excl_claim(int ctx, const uint32_t *cpus, unsigned int count)
 	return ioctl(ctx, KVM_EXCL_CLAIM_CPUS, &arg);
 }
 
-int excl_claim_first(int ctx, unsigned int count)
+int excl_claim_from(int ctx, unsigned int first, unsigned int count)
 {
 	uint32_t cpus[EXCL_MAX_VCPUS];
 	unsigned int i;
 
 	for (i = 0; i < count; i++)
-		cpus[i] = EXCL_FIRST_CPU + i;
+		cpus[i] = first + i;
 	return excl_claim(ctx, cpus, count);
+}
+
+int excl_claim_first(int ctx, unsigned int count)
+{
+	return excl_claim_from(ctx, EXCL_FIRST_CPU, count);
 }
 
 bool excl_wait_free(unsigned int count)

@@ -22,7 +22,7 @@
 #include <linux/kvm_exclusive.h>
 
 #define EXCL_MAX_VCPUS	3
-/* CPU 0 is never given away; vCPU n gets the CPU n + EXCL_FIRST_CPU. */
+/* CPU 0 is never given away; vCPU n gets the CPU n + EXCL_FIRST_CPU, see excl_vm.first_cpu. */
 #define EXCL_FIRST_CPU	1
 
 /* Run without a context, see above. */
@@ -35,6 +35,8 @@ void excl_require(unsigned int ncpus);
 int excl_open(void);
 int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
 int excl_claim_first(int ctx, unsigned int count);
+/* @count CPUs from @first on. */
+int excl_claim_from(int ctx, unsigned int first, unsigned int count);
 /*
  * Whoever takes these CPUs next finds them free, however late the last close is. False
  * when they are not after five seconds.
@@ -77,6 +79,7 @@ uint64_t excl_kicks(const struct excl_counters *c);
 /**
  * struct excl_vm - a VM with its context and the threads that run its vCPUs
  * @ctx: the context, -1 without
+ * @first_cpu: vCPU 0 gets this CPU, 0: EXCL_FIRST_CPU
  * @new_vm: bind the VM by ARM_VM, as it is created, and not by BIND_VM after it
  * @flags: KVM_EXCL_* flags of ARM_VM or BIND_VM
  * @on_exit: called in the vCPU's thread for an exit to user space that is no
@@ -87,6 +90,7 @@ uint64_t excl_kicks(const struct excl_counters *c);
 struct excl_vm {
 	struct kvm_vm *vm;
 	int ctx;
+	unsigned int first_cpu;
 	bool new_vm;
 	uint32_t flags;
 	unsigned int nr_vcpus;

@@ -54,8 +54,9 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 	if (!excl_stock()) {
 		ev->ctx = excl_open();
 		TEST_ASSERT(ev->ctx >= 0, "open: %s", strerror(errno));
-		TEST_ASSERT(!excl_claim_first(ev->ctx, nr_vcpus), "claim: %s",
-			    strerror(errno));
+		TEST_ASSERT(!excl_claim_from(ev->ctx, ev->first_cpu ?: EXCL_FIRST_CPU,
+					     nr_vcpus),
+			    "claim: %s", strerror(errno));
 		if (ev->new_vm)
 			TEST_ASSERT(!excl_arm(ev->ctx, ev->flags), "arm: %s",
 				    strerror(errno));

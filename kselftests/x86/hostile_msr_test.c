@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Prove that a guest cannot harm the host through the x2APIC registers.
+ * Prove that a guest cannot harm the host, or another guest, through the x2APIC registers.
  *
  * Two vCPUs write random values to, and read, random MSRs from 0x800 to 0x8ff
- * and 0x6e0, taking each #GP.  They may kill themselves, each other, or stop in
- * a wait for SIPI: then there is a new VM with the same CPUs.  Afterwards no
- * host CPU's local vector table holds an unmasked vector below 32, and a new
- * guest on those CPUs gets its timer interrupts.
+ * and 0x6e0, taking each #GP, and send IPIs by random hypercalls.  They may kill
+ * themselves, each other, or stop in a wait for SIPI: then there is a new VM with the
+ * same CPUs.  Afterwards no host CPU's local vector table holds an unmasked vector below
+ * 32, the host has counted no interrupt that it did not expect, another exclusive guest
+ * beside them has seen none at all, and a new guest on those CPUs gets its timer
+ * interrupts.
  *
  *   hostile_msr_test [SECONDS [SEED]]
  */
@@ -15,13 +17,14 @@
 
 #define NR		2
 #define TIMER_VECTOR	0x51
+#define APIC_MODE_MASK	0x700
 /* With $KVM_EXCL_HARDWARE set, no limit. */
 #define SHORTEST_TICKS	50000
 
 static struct {
 	uint64_t seed;			/* by the host */
 	uint64_t stop;
-	uint64_t writes[NR], faults[NR], irqs;
+	uint64_t writes[NR], faults[NR], calls, irqs;
 	uint64_t sane, expired;
 	uint64_t hardware;		/* by the host */
 } g;
@@ -62,6 +65,41 @@ static void sane_guest(void)
 	GUEST_DONE();
 }
 
+/* Another tenant, which asks for no interrupt. */
+static void bystander(uint64_t index)
+{
+	guest_apic_init();
+	guest_sti();
+	while (!v->stop) {
+		v->writes[0]++;
+		cpu_relax();
+	}
+	GUEST_DONE();
+}
+
+/*
+ * No SMI: what is in the memory for it is no handler, and KVM declares the VM dead before
+ * the guest has done much.
+ */
+static uint64_t no_smi(uint64_t icr)
+{
+	return (icr & APIC_MODE_MASK) == APIC_DM_SMI ? icr ^ APIC_MODE_MASK : icr;
+}
+
+static void random_hypercall(uint64_t *x)
+{
+	uint64_t r = next(x), low = next(x), min = next(x), icr = next(x);
+
+	if (r & 1)
+		min &= 1;
+	if (r & 2)
+		icr &= 0xff;
+	if (r & 4)
+		low &= (1 << NR) - 1;
+	kvm_hypercall(KVM_HC_SEND_IPI, low, r & 8 ? next(x) : 0, min, no_smi(icr));
+	v->calls++;
+}
+
 static void guest_code(uint64_t index)
 {
 	uint64_t x = v->seed * 2654435761u + index + 1, r, val;
@@ -77,13 +115,19 @@ static void guest_code(uint64_t index)
 		/* Mostly registers that exist. */
 		if (r & 1)
 			msr = 0x800 + (r >> 8) % 0x40;
+		if (!(r & 0xe))
+			msr = APIC_BASE_MSR + (APIC_ICR >> 4);
 		val = next(&x);
 		switch (r >> 60) {
 		case 0 ... 5:
 			val &= 0xffffffff;
 			break;
-		case 6 ... 11:
+		case 6 ... 9:
 			val &= 0x300ff;
+			break;
+		/* In ICR, a fixed IPI to somebody who may be there. */
+		case 10 ... 12:
+			val &= 0x3000c08ff;
 			break;
 		default:
 			break;
@@ -96,7 +140,11 @@ static void guest_code(uint64_t index)
 		if (msr == APIC_BASE_MSR + (APIC_TMICT >> 4) && !v->hardware &&
 		    (uint32_t)val && (uint32_t)val < SHORTEST_TICKS)
 			val += SHORTEST_TICKS;
-		if ((r >> 58) & 1)
+		if (msr == APIC_BASE_MSR + (APIC_ICR >> 4))
+			val = no_smi(val);
+		if (!((r >> 52) & 7))
+			random_hypercall(&x);
+		else if ((r >> 58) & 1)
 			v->faults[index] += !!rdmsr_safe(msr, &val);
 		else
 			v->faults[index] += !!wrmsr_safe(msr, val);
@@ -129,17 +177,49 @@ static bool is_over(struct excl_vm *ev)
 	return ev->threads[0].ended || ev->threads[1].ended;
 }
 
+/*
+ * Interrupts that nobody in the host asked for, as it has counted them: those without a
+ * handler, of a kind that is not there, and spurious ones on CPU 0.
+ */
+static uint64_t unexpected(void)
+{
+	static const char * const kinds[] = { "ERR:", "MIS:", "SPU:" };
+	uint64_t sum = 0, n;
+	char line[4096], *kind;
+	unsigned int i;
+	FILE *f;
+
+	f = fopen("/proc/interrupts", "r");
+	TEST_ASSERT(f, "/proc/interrupts: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+			kind = strstr(line, kinds[i]);
+			if (kind && sscanf(kind + strlen(kinds[i]), "%lu", &n) == 1)
+				sum += n;
+		}
+	}
+	fclose(f);
+	return sum;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t end, seed, total = 0, faults = 0, vms = 0, irqs = 0, was, idle;
+	uint64_t end, seed, total = 0, faults = 0, calls = 0, vms = 0, irqs = 0, was, idle;
+	struct excl_vm ev, other = { .first_cpu = EXCL_FIRST_CPU + NR };
 	struct excl_counters c, sum = {};
-	volatile typeof(g) *s;
-	struct excl_vm ev;
+	volatile typeof(g) *s, *o;
 	int cpu, r, bad = 0, i;
+	uint64_t before;
+	bool ok;
 
 	ksft_print_header();
-	excl_require(NR);
-	ksft_set_plan(3);
+	excl_require(NR + 1);
+	ksft_set_plan(5);
+	excl_vm_create(&other, 1, bystander);
+	install(&other);
+	o = excl_shared(&other, g);
+	excl_vm_start(&other);
+	before = unexpected();
 	end = excl_now_ns() + excl_arg(argc, argv, 1, 15) * 1000000000ULL;
 	seed = excl_arg(argc, argv, 2, 1);
 
@@ -161,6 +241,7 @@ int main(int argc, char **argv)
 		s->stop = 1;
 		total += s->writes[0] + s->writes[1];
 		faults += s->faults[0] + s->faults[1];
+		calls += s->calls;
 		irqs += s->irqs;
 		vms++;
 		for (i = 0; i < NR; i++) {
@@ -168,13 +249,26 @@ int main(int argc, char **argv)
 			sum.attaches += c.attaches;
 			sum.storms += c.storms;
 			sum.recorded += c.recorded;
+			sum.ipi_fast += c.ipi_fast;
 		}
 		excl_vm_destroy(&ev);
 	}
-	ksft_print_msg("%lu VMs, %lu accesses, %lu faults, %lu interrupts; attached %lu times, storms %lu, recorded %lu\n",
-		       vms, total, faults, irqs, sum.attaches, sum.storms, sum.recorded);
+	ksft_print_msg("%lu VMs, %lu accesses, %lu hypercalls, %lu faults, %lu interrupts; attached %lu times, storms %lu, recorded %lu, IPIs in assembly %lu\n",
+		       vms, total, calls, faults, irqs, sum.attaches, sum.storms,
+		       sum.recorded, sum.ipi_fast);
 	ksft_test_result(total > 1000 && (excl_stock() || sum.attaches),
 			 "a hostile guest ran, attached\n");
+	ksft_print_msg("unexpected interrupts in the host: %lu\n", unexpected() - before);
+	ksft_test_result(unexpected() == before, "no interrupt in the host that it did not ask for\n");
+	excl_counters_read(other.vcpus[0], &c);
+	was = o->writes[0];
+	ok = excl_wait(&other, o->writes[0] != was, 20);
+	o->stop = 1;
+	ok = excl_vm_join(&other, 20) && ok;
+	ksft_print_msg("another guest: %lu interrupts, %lu recorded\n", o->irqs, c.recorded);
+	ksft_test_result(ok && !o->irqs && !c.recorded && (excl_stock() || c.attaches),
+			 "no interrupt in another guest\n");
+	excl_vm_destroy(&other);
 
 	for (cpu = 0; cpu <= NR; cpu++) {
 		r = excl_scan_lvts(cpu);

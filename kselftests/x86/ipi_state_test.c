@@ -1,27 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Prove that a guest's IPI leaves everything but the IPI as WRMSR leaves it, sent in
- * assembly or in C: the general registers with the halves that WRMSR does not look at,
+ * Prove that a guest's IPI leaves everything but the IPI as the instruction leaves it, sent
+ * in assembly or in C: the general registers with the halves that WRMSR does not look at,
  * the flags, the trap after a single-stepped instruction, and the end of the interrupt
  * shadow of the instruction before it.
  *
- * The guest sends to itself with interrupts off, by ICR with a physical and a logical
- * destination and by SELF IPI, and takes what it sent afterwards: each exactly once.
+ * The guest sends with interrupts off, by ICR, by SELF IPI and by hypercall, to itself and
+ * to two others, and takes afterwards what it sent to itself: each exactly once.
  * Single-stepped, or in an interrupt shadow, the IPI is C's to send: it knows how to end
  * an instruction, and the counter of the assembly path stays.
  *
  *   ipi_state_test [ROUNDS]
  */
+#include <stddef.h>
+
 #include "excl.h"
 #include "guest.h"
 
+#define NR		3
 #define FIRST_VECTOR	0xa1
 #define VECTOR		0x61
 
 /* All arithmetic flags, and the bit that is always set. */
 #define FLAGS		0x8d7
 
-enum { PHYSICAL, LOGICAL, SELF_MSR, NR_WAYS };
+enum way { PHYSICAL, LOGICAL, CLUSTER, OTHERS, SELF_MSR, HYPERCALL, NR_WAYS };
+
+/* How many get it: this vCPU, and others. */
+static const struct {
+	unsigned int self, others;
+} takers[NR_WAYS] = {
+	[PHYSICAL] = { 1, 0 },
+	[LOGICAL] = { 1, 0 },
+	[CLUSTER] = { 1, NR - 1 },
+	[OTHERS] = { 0, NR - 1 },
+	[SELF_MSR] = { 1, 0 },
+	[HYPERCALL] = { 1, NR - 1 },
+};
 
 enum step { PLAIN, WIDE, STEPPED, SHADOW, NR_STEPS };
 
@@ -32,66 +47,110 @@ static const char *const names[NR_STEPS] = {
 	[SHADOW] = "after STI: the next interrupt comes right behind it",
 };
 
-/* In the order in which write_msr() has them; RSP is not among them. */
+/* In the order in which the assembly below has them; RSP is not among them. */
 enum { RAX, RBX, RCX, RDX, RSI, RDI, RBP, R8, R15 = R8 + 7, NR_REGS };
 
 static struct registers {
 	uint64_t in[NR_REGS], out[NR_REGS], flags;
 } regs;
 
+_Static_assert(offsetof(struct registers, out) == 120 &&
+	       offsetof(struct registers, flags) == 240, "the assembly below");
+
 static struct {
-	uint64_t rounds, step_to, done;
-	uint64_t sent, taken, wrong;
+	uint64_t rounds, step_to, done, ready;
+	uint64_t sent, sent_others, taken, taken_others, wrong;
 	uint64_t traps, trap[3];
 	uint64_t interrupts, interrupted_at;
 } g;
 
-/* WRMSR with all registers and flags from regs->in, IF clear; what it left in regs. */
-void write_msr(struct registers *regs);
-asm("write_msr:\n"
-	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-	"push %rdi\n"
-	"pushq 240(%rdi); popfq\n"
-	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"
-	"mov 32(%rdi), %rsi; mov 48(%rdi), %rbp; mov 56(%rdi), %r8; mov 64(%rdi), %r9\n"
-	"mov 72(%rdi), %r10; mov 80(%rdi), %r11; mov 88(%rdi), %r12; mov 96(%rdi), %r13\n"
-	"mov 104(%rdi), %r14; mov 112(%rdi), %r15; mov 40(%rdi), %rdi\n"
-	"wrmsr\n"
-	"push %rdi\n"
-	"mov 8(%rsp), %rdi\n"
-	"popq 160(%rdi)\n"
-	"mov %rax, 120(%rdi); mov %rbx, 128(%rdi); mov %rcx, 136(%rdi); mov %rdx, 144(%rdi)\n"
-	"mov %rsi, 152(%rdi); mov %rbp, 168(%rdi); mov %r8, 176(%rdi); mov %r9, 184(%rdi)\n"
-	"mov %r10, 192(%rdi); mov %r11, 200(%rdi); mov %r12, 208(%rdi); mov %r13, 216(%rdi)\n"
-	"mov %r14, 224(%rdi); mov %r15, 232(%rdi)\n"
-	"pushfq; popq 240(%rdi)\n"
-	"cld\n"
-	"pop %rdi\n"
-	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
-	"ret\n");
+static struct guest_cpu cpus[NR];
 
-/* WRMSR with TF set before it and cleared three instructions later: six traps. */
-void write_msr_stepped(uint64_t msr, uint64_t low, uint64_t high);
-extern char stepped[], stepped_1[], stepped_2[];
-asm("write_msr_stepped:\n"
-	"mov %rdi, %rcx; mov %rsi, %rax\n"
-	"pushfq; orq $0x100, (%rsp); popfq\n"
-	"wrmsr\n"
-	"stepped: nop\n"
-	"stepped_1: nop\n"
-	"stepped_2: pushfq; andq $~0x100, (%rsp); popfq\n"
-	"ret\n");
+/* INSN with all registers and flags from regs->in, IF clear; what it left in regs. */
+#define DEFINE_SEND(name, insn)								\
+void name(struct registers *regs);							\
+asm(#name ":\n"										\
+	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"			\
+	"push %rdi\n"									\
+	"pushq 240(%rdi); popfq\n"								\
+	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
+	"mov 32(%rdi), %rsi; mov 48(%rdi), %rbp; mov 56(%rdi), %r8; mov 64(%rdi), %r9\n"	\
+	"mov 72(%rdi), %r10; mov 80(%rdi), %r11; mov 88(%rdi), %r12; mov 96(%rdi), %r13\n"	\
+	"mov 104(%rdi), %r14; mov 112(%rdi), %r15; mov 40(%rdi), %rdi\n"			\
+	insn "\n"										\
+	"push %rdi\n"									\
+	"mov 8(%rsp), %rdi\n"								\
+	"popq 160(%rdi)\n"									\
+	"mov %rax, 120(%rdi); mov %rbx, 128(%rdi); mov %rcx, 136(%rdi); mov %rdx, 144(%rdi)\n" \
+	"mov %rsi, 152(%rdi); mov %rbp, 168(%rdi); mov %r8, 176(%rdi); mov %r9, 184(%rdi)\n" \
+	"mov %r10, 192(%rdi); mov %r11, 200(%rdi); mov %r12, 208(%rdi); mov %r13, 216(%rdi)\n" \
+	"mov %r14, 224(%rdi); mov %r15, 232(%rdi)\n"						\
+	"pushfq; popq 240(%rdi)\n"								\
+	"cld\n"										\
+	"pop %rdi\n"									\
+	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"			\
+	"ret\n")
 
-/* WRMSR in the shadow of STI, and interrupts off again. */
-void write_msr_shadow(uint64_t msr, uint64_t low, uint64_t high);
-extern char shadow_ends[];
-asm("write_msr_shadow:\n"
-	"mov %rdi, %rcx; mov %rsi, %rax\n"
-	"sti\n"
-	"wrmsr\n"
-	"shadow_ends: nop; nop; nop; nop\n"
-	"cli\n"
-	"ret\n");
+/* INSN with TF set before it and cleared three instructions later: six traps. */
+#define DEFINE_SEND_STEPPED(name, insn)							\
+void name(struct registers *regs);							\
+extern char name##_0[], name##_1[], name##_2[];						\
+asm(#name ":\n"										\
+	"push %rbx\n"									\
+	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
+	"mov 32(%rdi), %rsi\n"								\
+	"pushfq; orq $0x100, (%rsp); popfq\n"						\
+	insn "\n"										\
+	#name "_0: nop\n"									\
+	#name "_1: nop\n"									\
+	#name "_2: pushfq; andq $~0x100, (%rsp); popfq\n"					\
+	"pop %rbx\n"									\
+	"ret\n")
+
+/* INSN in the shadow of STI, and interrupts off again. */
+#define DEFINE_SEND_SHADOW(name, insn)							\
+void name(struct registers *regs);							\
+extern char name##_ends[];								\
+asm(#name ":\n"										\
+	"push %rbx\n"									\
+	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
+	"mov 32(%rdi), %rsi\n"								\
+	"sti\n"										\
+	insn "\n"										\
+	#name "_ends: nop; nop; nop; nop\n"							\
+	"cli\n"										\
+	"pop %rbx\n"									\
+	"ret\n")
+
+DEFINE_SEND(wrmsr_insn, "wrmsr");
+DEFINE_SEND_STEPPED(wrmsr_insn_stepped, "wrmsr");
+DEFINE_SEND_SHADOW(wrmsr_insn_shadow, "wrmsr");
+
+DEFINE_SEND(vmcall_insn, "vmcall");
+DEFINE_SEND_STEPPED(vmcall_insn_stepped, "vmcall");
+DEFINE_SEND_SHADOW(vmcall_insn_shadow, "vmcall");
+
+DEFINE_SEND(vmmcall_insn, "vmmcall");
+DEFINE_SEND_STEPPED(vmmcall_insn_stepped, "vmmcall");
+DEFINE_SEND_SHADOW(vmmcall_insn_shadow, "vmmcall");
+
+struct sender {
+	void (*plain)(struct registers *regs);
+	void (*stepped)(struct registers *regs);
+	char *trap[3];
+	void (*shadow)(struct registers *regs);
+	char *shadow_ends;
+};
+
+#define SENDER(name) {								\
+	.plain = name, .stepped = name##_stepped, .shadow = name##_shadow,	\
+	.trap = { name##_stepped_0, name##_stepped_1, name##_stepped_2 },	\
+	.shadow_ends = name##_shadow_ends,					\
+}
+
+static const struct sender wrmsr_sender = SENDER(wrmsr_insn);
+static const struct sender vmcall_sender = SENDER(vmcall_insn);
+static const struct sender vmmcall_sender = SENDER(vmmcall_insn);
 
 static void on_trap(struct ex_regs *regs)
 {
@@ -102,7 +161,10 @@ static void on_trap(struct ex_regs *regs)
 
 static void on_vector(struct ex_regs *regs)
 {
-	g.taken++;
+	if (guest_index())
+		__atomic_add_fetch(&g.taken_others, 1, __ATOMIC_SEQ_CST);
+	else
+		g.taken++;
 	guest_eoi();
 }
 
@@ -113,67 +175,90 @@ static void on_first_vector(struct ex_regs *regs)
 	guest_eoi();
 }
 
-/* Which MSR, and what to write there, for an IPI to this vCPU. */
-static void ipi_to_self(int way, uint32_t *msr, uint32_t *low, uint32_t *high)
+/* What is in the registers to send in this way; bits that do not matter are all set. */
+static const struct sender *prepare(enum way way)
 {
-	*msr = APIC_BASE_MSR + ((way == SELF_MSR ? APIC_SELF_IPI : APIC_ICR) >> 4);
-	*low = VECTOR | (way == LOGICAL ? APIC_DEST_LOGICAL : 0);
-	*high = way == LOGICAL ? x2apic_read_reg(APIC_LDR_REG) : 0;
-}
-
-static void check_registers(uint32_t msr, uint32_t low, uint32_t high, uint64_t rcx)
-{
+	static const uint32_t icr[NR_WAYS] = {
+		[LOGICAL] = APIC_DEST_LOGICAL,
+		[CLUSTER] = APIC_DEST_LOGICAL,
+		[OTHERS] = APIC_DEST_ALLBUT,
+	};
+	static const uint32_t dest[NR_WAYS] = {
+		[LOGICAL] = 1, [CLUSTER] = (1 << NR) - 1, [OTHERS] = 0x12345,
+	};
 	volatile struct registers *r = &regs;
 	int i;
 
 	for (i = 0; i < NR_REGS; i++)
 		r->in[i] = 0x0123456789abcdefULL * (i + 3);
-	r->in[RAX] = 0xa5a5a5a500000000ULL | low;
-	r->in[RDX] = 0x5a5a5a5a00000000ULL | high;
-	r->in[RCX] = rcx | msr;
 	r->flags = FLAGS;
-	write_msr(&regs);
+	if (way == HYPERCALL) {
+		r->in[RAX] = KVM_HC_SEND_IPI;
+		r->in[RBX] = (1 << NR) - 1;
+		r->in[RCX] = 0;
+		r->in[RDX] = ~0ULL << 32;
+		r->in[RSI] = VECTOR;
+		return host_cpu_is_intel ? &vmcall_sender : &vmmcall_sender;
+	}
+	r->in[RAX] = 0xa5a5a5a500000000ULL | icr[way] | VECTOR;
+	r->in[RDX] = 0x5a5a5a5a00000000ULL | dest[way];
+	r->in[RCX] = APIC_BASE_MSR + ((way == SELF_MSR ? APIC_SELF_IPI : APIC_ICR) >> 4);
+	return &wrmsr_sender;
+}
+
+static void check_registers(const struct sender *sender, enum way way)
+{
+	volatile struct registers *r = &regs;
+	int i;
+
+	sender->plain(&regs);
+	/* To how many. */
+	if (way == HYPERCALL)
+		r->in[RAX] = NR;
 	for (i = 0; i < NR_REGS; i++)
 		g.wrong += r->out[i] != r->in[i];
 	g.wrong += r->flags != FLAGS;
 }
 
-static void do_step(enum step step, int way)
+static void do_step(enum step step, enum way way)
 {
-	uint32_t msr, low, high;
+	const struct sender *sender = prepare(way);
+	int i;
 
-	ipi_to_self(way, &msr, &low, &high);
 	switch (step) {
-	case PLAIN:
-		check_registers(msr, low, high, 0);
-		break;
 	case WIDE:
-		check_registers(msr, low, high, 0xfedcba9800000000ULL);
+		/* Of a hypercall it is an argument. */
+		if (way != HYPERCALL)
+			regs.in[RCX] |= 0xfedcba9800000000ULL;
+		fallthrough;
+	case PLAIN:
+		check_registers(sender, way);
 		break;
 	case STEPPED:
 		g.traps = 0;
-		write_msr_stepped(msr, low, high);
+		sender->stepped(&regs);
 		g.wrong += g.traps != 6;
-		g.wrong += g.trap[0] != (uint64_t)stepped;
-		g.wrong += g.trap[1] != (uint64_t)stepped_1;
-		g.wrong += g.trap[2] != (uint64_t)stepped_2;
+		for (i = 0; i < 3; i++)
+			g.wrong += g.trap[i] != (uint64_t)sender->trap[i];
 		break;
 	case SHADOW:
 		/* This one is there before STI. */
 		g.interrupts = 0;
 		guest_send_icr(0, FIRST_VECTOR);
 		g.wrong += !guest_wait(guest_apic_bit(APIC_IRR, FIRST_VECTOR));
-		write_msr_shadow(msr, low, high);
+		sender->shadow(&regs);
 		g.wrong += g.interrupts != 1;
-		g.wrong += g.interrupted_at != (uint64_t)shadow_ends;
+		g.wrong += g.interrupted_at != (uint64_t)sender->shadow_ends;
 		break;
 	default:
 		break;
 	}
-	g.sent++;
+	g.sent += takers[way].self;
+	g.sent_others += takers[way].others;
 	guest_sti();
 	g.wrong += !guest_wait(*(volatile uint64_t *)&g.taken == g.sent);
 	guest_cli();
+	g.wrong += !guest_wait(*(volatile uint64_t *)&g.taken_others == g.sent_others);
 }
 
 static void guest_code(uint64_t index)
@@ -182,7 +267,17 @@ static void guest_code(uint64_t index)
 	uint64_t i;
 	int way;
 
+	guest_set_index(cpus, index);
 	guest_apic_init();
+	__atomic_add_fetch(&g.ready, 1, __ATOMIC_SEQ_CST);
+	if (index) {
+		guest_sti();
+		while (v->step_to <= NR_STEPS)
+			cpu_relax();
+		GUEST_DONE();
+	}
+	while (v->ready < NR)
+		cpu_relax();
 	for (;;) {
 		while (v->step_to == v->done)
 			cpu_relax();
@@ -207,10 +302,10 @@ int main(int argc, char **argv)
 	bool ok;
 
 	ksft_print_header();
-	excl_require(1);
+	excl_require(NR);
 	ksft_set_plan(NR_STEPS);
 
-	excl_vm_create(&ev, 1, guest_code);
+	excl_vm_create(&ev, NR, guest_code);
 	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
 	vm_install_exception_handler(ev.vm, FIRST_VECTOR, on_first_vector);
 	vm_install_exception_handler(ev.vm, DB_VECTOR, on_trap);

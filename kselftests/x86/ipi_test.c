@@ -6,10 +6,12 @@
  *
  * Every ordered pair of three vCPUs, physical and logical destination: the
  * sender waits for each IPI to be counted, so sent and received are equal at
- * every step; and two destinations at once.  Each of them is one exit, counted by
- * KVM, or in assembly where that path may be used.  Then shorthands, SELF IPI, NMI,
- * lowest priority, vectors 16 to 31 (delivered to the guest), 0 to 15 (delivered to
- * nobody), and INIT.  The local APICs of the host hold no vector below 32 afterwards.
+ * every step; and two destinations at once, by a cluster, by shorthand and by
+ * hypercall.  Each of them is one exit, counted by KVM, or in assembly where that
+ * path may be used, and ICR can be read back after each write.  Then other shorthands,
+ * SELF IPI, NMI, hypercalls with what assembly leaves to KVM, lowest priority, vectors
+ * 16 to 31 (delivered to the guest), 0 to 15 (delivered to nobody), and INIT.  The local
+ * APICs of the host hold no vector below 32 afterwards.
  *
  *   ipi_test [IPIS]
  */
@@ -21,17 +23,20 @@
 #define LOWEST_VECTOR	0x63
 
 enum step {
-	PAIRS, CLUSTER, SELF, ALL, ALL_BUT_SELF, SELF_MSR, NMI, LOWEST, LOW_VECTORS,
-	AFTER, ILLEGAL, NR_STEPS
+	PAIRS, CLUSTER, READ_BACK, SELF, ALL, ALL_BUT_SELF, SELF_MSR, HYPERCALL,
+	ODD_HYPERCALL, NMI, LOWEST, LOW_VECTORS, AFTER, ILLEGAL, NR_STEPS
 };
 
 static const char * const names[NR_STEPS] = {
 	[PAIRS] = "all pairs, physical and logical",
 	[CLUSTER] = "two of a cluster at once",
+	[READ_BACK] = "ICR reads as written last",
 	[SELF] = "shorthand self",
 	[ALL] = "shorthand all including self",
 	[ALL_BUT_SELF] = "shorthand all but self",
 	[SELF_MSR] = "SELF IPI register",
+	[HYPERCALL] = "two at once by hypercall",
+	[ODD_HYPERCALL] = "hypercalls to nobody, to many, with errors",
 	[NMI] = "NMI",
 	[LOWEST] = "lowest priority goes to exactly one",
 	[LOW_VECTORS] = "vectors 16 to 31 reach the guest",
@@ -64,40 +69,68 @@ static void on_nmi(struct ex_regs *regs)
 	v->received[guest_index()][NMI_VECTOR]++;
 }
 
-/* Send one to @to alone and see that exactly one comes. */
-static void one(uint64_t to, uint32_t dest, uint32_t low, uint8_t vector)
+struct counts {
+	uint64_t of[NR];
+};
+
+static struct counts count(uint8_t vector)
 {
-	uint64_t was[NR], i;
+	struct counts c;
+	uint64_t i;
 
 	for (i = 0; i < NR; i++)
-		was[i] = v->received[i][vector];
-	guest_send_icr(dest, low);
+		c.of[i] = v->received[i][vector];
+	return c;
+}
+
+/* One IPI was sent that all of @mask must get once. */
+static void expect(struct counts was, uint8_t vector, unsigned int mask)
+{
+	uint64_t i;
+
 	v->sent++;
-	GUEST_ASSERT(guest_wait(v->received[to][vector] != was[to]));
 	for (i = 0; i < NR; i++) {
-		was[i] += i == to;
-		if (v->received[i][vector] != was[i])
+		if (mask & 1u << i)
+			GUEST_ASSERT(guest_wait(v->received[i][vector] != was.of[i]));
+	}
+	for (i = 0; i < NR; i++) {
+		if (v->received[i][vector] != was.of[i] + !!(mask & 1u << i))
 			v->bad++;
 	}
 }
 
-/* One from this vCPU that all of @mask must get once. */
+/* Send by ICR, and see that exactly one comes to each of @mask. */
 static void many(uint32_t dest, uint32_t low, uint8_t vector, unsigned int mask)
 {
-	uint64_t was[NR], i;
+	struct counts was = count(vector);
 
-	for (i = 0; i < NR; i++)
-		was[i] = v->received[i][vector];
 	guest_send_icr(dest, low | vector);
-	v->sent++;
-	for (i = 0; i < NR; i++) {
-		if (mask & 1u << i)
-			GUEST_ASSERT(guest_wait(v->received[i][vector] != was[i]));
-	}
-	for (i = 0; i < NR; i++) {
-		if (v->received[i][vector] != was[i] + !!(mask & 1u << i))
-			v->bad++;
-	}
+	expect(was, vector, mask);
+}
+
+static void one(uint64_t to, uint32_t dest, uint32_t low, uint8_t vector)
+{
+	many(dest, low, vector, 1u << to);
+}
+
+/* ICR has what was written last, whoever sent it. */
+static void read_back(uint32_t dest, uint32_t low)
+{
+	guest_send_icr(dest, low | IPI_VECTOR);
+	if (rdmsr(APIC_BASE_MSR + (APIC_ICR >> 4)) !=
+	    ((uint64_t)dest << 32 | low | IPI_VECTOR))
+		v->bad++;
+}
+
+/* By KVM_HC_SEND_IPI: all of @mask, and KVM says to how many, or why not. */
+static void hypercall(uint64_t low, uint64_t high, uint64_t min, uint64_t icr,
+		      unsigned int mask, int64_t ret)
+{
+	struct counts was = count(IPI_VECTOR);
+
+	if ((int64_t)kvm_hypercall(KVM_HC_SEND_IPI, low, high, min, icr) != ret)
+		v->bad++;
+	expect(was, IPI_VECTOR, mask);
 }
 
 static bool has_error_code(int vector)
@@ -135,6 +168,23 @@ static void do_step(uint64_t index, uint64_t step)
 		for (i = 0; i < n; i++)
 			many(mask, APIC_DEST_LOGICAL, IPI_VECTOR, all & ~(1u << index));
 		break;
+	case READ_BACK:
+		to = (index + 1) % NR;
+		for (i = 0; i < n / 10 + 1; i++) {
+			read_back(to, 0);
+			read_back(v->ldr[to], APIC_DEST_LOGICAL);
+			read_back(v->ldr[0] | v->ldr[1] | v->ldr[2], APIC_DEST_LOGICAL);
+			read_back(0x12345, APIC_DEST_ALLBUT);
+			/* In C, then another that does not write ICR. */
+			guest_send_icr(0x54321, APIC_DEST_SELF | IPI_VECTOR);
+			guest_self_ipi(IPI_VECTOR);
+			kvm_hypercall(KVM_HC_SEND_IPI, 1ULL << to, 0, 0, IPI_VECTOR);
+			if (rdmsr(APIC_BASE_MSR + (APIC_ICR >> 4)) !=
+			    (0x54321ULL << 32 | APIC_DEST_SELF | IPI_VECTOR))
+				v->bad++;
+		}
+		guest_spin_us(20000);
+		break;
 	case SELF:
 		for (i = 0; i < n; i++)
 			many(0, APIC_DEST_SELF, IPI_VECTOR, 1u << index);
@@ -154,6 +204,29 @@ static void do_step(uint64_t index, uint64_t step)
 			v->sent++;
 			GUEST_ASSERT(guest_wait(v->received[index][IPI_VECTOR] ==
 						before + 1));
+		}
+		break;
+	case HYPERCALL:
+		mask = all & ~(1u << index);
+		for (i = 0; i < n; i++)
+			hypercall(mask, 0, 0, IPI_VECTOR, mask, NR - 1);
+		break;
+	case ODD_HYPERCALL:
+		mask = all & ~(1u << index);
+		for (i = 0; i < n / 10 + 1; i++) {
+			hypercall(1, 0, index, IPI_VECTOR, 1u << index, 1);
+			hypercall(all, 0, 0, IPI_VECTOR, all, NR);
+			/* Those that are not there are left out. */
+			hypercall(mask | 1ULL << NR, 0, 0, IPI_VECTOR, mask, NR - 1);
+			hypercall(mask, 1, 0, IPI_VECTOR, mask, NR - 1);
+			hypercall(~0ULL, ~0ULL, 0, IPI_VECTOR, all, NR);
+			hypercall(1, 0, 1000000, IPI_VECTOR, 0, 0);
+			hypercall(0, 0, 0, IPI_VECTOR, 0, 0);
+			/* Neither shorthands nor logical destinations. */
+			hypercall(mask, 0, 0, APIC_DEST_ALLBUT | IPI_VECTOR, 0, -KVM_EINVAL);
+			hypercall(mask, 0, 0, APIC_DEST_LOGICAL | IPI_VECTOR, 0, -KVM_EINVAL);
+			/* Bits that say nothing. */
+			hypercall(mask, 0, 0, APIC_INT_ASSERT | IPI_VECTOR, mask, NR - 1);
 		}
 		break;
 	case NMI:
@@ -298,7 +371,7 @@ int main(int argc, char **argv)
 
 	ksft_print_header();
 	excl_require(NR);
-	ksft_set_plan(NR_STEPS + 5);
+	ksft_set_plan(NR_STEPS + 7);
 
 	excl_vm_create(&ev, NR, guest_code);
 	for (vector = 0; vector < 256; vector++) {
@@ -326,7 +399,8 @@ int main(int argc, char **argv)
 		}
 		ksft_print_msg("%s: sent %lu, wrong %lu\n", names[step], s->sent, s->bad);
 		ksft_test_result(ok && !s->bad, "%s\n", names[step]);
-		if (step == PAIRS || step == CLUSTER || step == SELF_MSR)
+		if (step == PAIRS || step == CLUSTER || step == ALL_BUT_SELF ||
+		    step == SELF_MSR || step == HYPERCALL)
 			ksft_test_result(exits_add_up(before, after, s->sent),
 					 "one exit for each, in assembly where possible\n");
 		if (!ok)

@@ -3,11 +3,11 @@
  * Prove that no IPI is lost, doubled or misdirected while its sender and its
  * destination are kicked, detached and given other CPUs all the time.
  *
- * Three vCPUs send to each other at once: physical, logical, to both others by one
- * write.  Each sender has a vector of its own and waits for each IPI to be counted
- * where it belongs before it sends the next, so a lost one stops it and a doubled
- * one shows.  Meanwhile the host kicks the CPUs, signals make vCPUs leave to user
- * space, and the VM is unbound and bound again.
+ * Three vCPUs send to each other at once: physical, logical, to both others by a
+ * cluster, by shorthand and by hypercall.  Each sender has a vector of its own and waits
+ * for each IPI to be counted where it belongs before it sends the next, so a lost one
+ * stops it and a doubled one shows.  Meanwhile the host kicks the CPUs, signals make vCPUs
+ * leave to user space, and the VM is unbound and bound again.
  *
  *   ipi_torture_test [IPIS_PER_VCPU]
  */
@@ -17,10 +17,13 @@
 #define NR		3
 #define FIRST_VECTOR	0x81
 
+/* From TO_BOTH on, one goes to both others. */
+enum { PHYSICAL, LOGICAL, TO_BOTH, CLUSTER = TO_BOTH, SHORTHAND, HYPERCALL, NR_WAYS };
+
 static struct {
 	uint64_t count;				/* by the host, before the start */
 	uint64_t ready[NR];
-	uint64_t sent[NR];			/* writes of ICR */
+	uint64_t sent[NR];			/* to one or to both */
 	uint64_t received[NR][NR];		/* by destination and sender */
 	uint64_t expected[NR][NR];
 	uint64_t lost, doubled;
@@ -55,12 +58,26 @@ static void guest_code(uint64_t index)
 	for (i = 0; i < v->count && !v->lost && !v->doubled; i++) {
 		to = (index + 1 + i % 2) % NR;
 		for (uint64_t n = 0; n < NR; n++)
-			v->expected[n][index] += i % 3 == 2 ? both >> n & 1 : n == to;
-		if (i % 3 == 0)
+			v->expected[n][index] += i % NR_WAYS >= TO_BOTH ? both >> n & 1 :
+									   n == to;
+		switch (i % NR_WAYS) {
+		case PHYSICAL:
 			guest_send_icr(to, vector);
-		else
-			guest_send_icr(i % 3 == 1 ? ldr[to] : both,
-				       APIC_DEST_LOGICAL | vector);
+			break;
+		case LOGICAL:
+			guest_send_icr(ldr[to], APIC_DEST_LOGICAL | vector);
+			break;
+		case CLUSTER:
+			guest_send_icr(both, APIC_DEST_LOGICAL | vector);
+			break;
+		case SHORTHAND:
+			guest_send_icr(0, APIC_DEST_ALLBUT | vector);
+			break;
+		case HYPERCALL:
+			GUEST_ASSERT(kvm_hypercall(KVM_HC_SEND_IPI, both, 0, 0, vector) ==
+				     NR - 1);
+			break;
+		}
 		v->sent[index]++;
 		for (uint64_t n = 0; n < NR; n++) {
 			hit = guest_wait(v->received[n][index] >= v->expected[n][index]);
@@ -126,7 +143,7 @@ int main(int argc, char **argv)
 		fast += c[i].ipi_fast;
 		ipis += s->sent[i];
 	}
-	ksft_print_msg("%lu writes of ICR, %lu handled in assembly; %lu kicks, %lu signals, bound %lu times\n",
+	ksft_print_msg("%lu IPIs sent, %lu of them in assembly; %lu kicks, %lu signals, bound %lu times\n",
 		       ipis, fast, kicks, signals, rebinds);
 	ksft_print_msg("lost %lu, doubled %lu\n", s->lost, s->doubled);
 	ksft_test_result(ok && ipis == NR * s->count, "the run comes to its end\n");

@@ -3,7 +3,7 @@
 # What the guest reported in each mode and run, into a table on standard output and the
 # file JSON.  The files are called MODE.RUN; path.WHAT is what path.awk printed.
 #
-#   awk -v json=FILE -v samples=N -f report.awk bare.1 bare.2 stock.1 ... path.unicast-physical ...
+#   awk -v json=FILE -v platform=NAME -v samples=N -f report.awk bare.1 bare.2 stock.1 ... path.unicast-physical ...
 #
 # The status is 0 when every row is there with enough samples, the two runs agree and
 # every bound holds.
@@ -126,7 +126,7 @@ END {
 		}
 	}
 
-	printf "latency on the emulated Intel host, in ticks (one instruction of each CPU),\n"
+	printf "latency on the emulated host \"" platform "\", in ticks (one instruction of each CPU),\n"
 	printf "medians of %d samples, two runs\n\n", samples
 	printf "  %-42s %9s %12s %10s %6s  %s\n", "", "stock", "exclusive_c", "exclusive", "bare", "exclusive / bare"
 	for (r = 1; r <= n_rows; r++) {
@@ -160,7 +160,7 @@ END {
 			fail(sprintf("%s: the host adds %g instructions, bound %d", name, added[p], limit))
 	}
 
-	out("{\n  \"unit\": \"Bochs ticks (one instruction of each CPU)\",\n")
+	out("{\n  \"platform\": " quote(platform) ",\n  \"unit\": \"Bochs ticks (one instruction of each CPU)\",\n")
 	out("  \"samples\": " samples ",\n  \"runs\": 2,\n  \"rows\": [")
 	for (r = 1; r <= n_rows; r++) {
 		name = order[r]

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Boot a Multiboot image on the emulated machine of the platform intel, with no Linux
-# below it, and keep what it writes to port 0xe9.  It ends by writing "Shutdown" to port
+# Boot a Multiboot image on the emulated machine of a platform that is Bochs, with no
+# Linux below it, and keep what it writes to port 0xe9.  It ends by writing "Shutdown" to port
 # 0x8900.
 #
-#   bare.sh IMAGE DIR [CPUS [SECONDS]]
+#   bare.sh intel|amd-bochs IMAGE DIR [CPUS [SECONDS]]
 #
 # The text is left in DIR/text.  The status is 0 when the image came to its end.
 set -eu
@@ -14,10 +14,11 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 . "$TOP/scripts/lib.sh"
 need xorriso setpriv timeout
 
-image=$1
-out=$2
-cpus=${3:-4}
-limit=${4:-300}
+platform=$1
+image=$2
+out=$3
+cpus=${4:-4}
+limit=${5:-300}
 mem=64
 append=
 [ -r "$image" ] || die "no image at $image"
@@ -30,7 +31,7 @@ mkdir -p "$out/.cd"
 out=$(cd "$out" && pwd)
 console=$out/console.log
 # shellcheck source=scripts/rig/intel.sh
-. "$TOP/scripts/rig/intel.sh"
+. "$TOP/scripts/rig/$platform.sh"
 [ -x "$BOCHS" ] || die "no Bochs at $BOCHS; \"make bochs\" builds it"
 
 cp "$image" "$out/.cd/image"
