@@ -33,6 +33,8 @@ lat_params:
 	.long 600
 	.long 100
 	.quad lat_cpus
+	.long LAT_NO_HYPERCALLS
+	.long 0
 
 	.org LAT_ENTRY
 entry32:
@@ -244,6 +246,32 @@ lat_time_nothing:
 	mov %rsi, %r10
 	LAT_TIMED_FROM_HERE
 	LAT_TIMED_TO_HERE
+
+/*
+ * u64 lat_time_vmcall(u64 bitmap, u64 icr), u64 lat_time_vmmcall(u64 bitmap, u64 icr): the
+ * same for KVM_HC_SEND_IPI.
+ */
+.macro LAT_TIME_HYPERCALL name:req insn:req
+	.balign 64
+	.global \name
+\name:
+	mov %rbx, %r11
+	mov %rdi, %rbx
+	xor %ecx, %ecx
+	mov $LAT_HC_SEND_IPI, %r9d
+	xor %r10d, %r10d
+	LAT_TIMED_FROM_HERE
+	\insn
+	rdtsc
+	mov %r11, %rbx
+	sub %r8d, %eax
+	shl $32, %r8
+	or %r8, %rax
+	ret
+.endm
+
+	LAT_TIME_HYPERCALL lat_time_vmcall, vmcall
+	LAT_TIME_HYPERCALL lat_time_vmmcall, vmmcall
 
 /* void lat_wait_for_ever(void): an interrupt may come at each round. */
 	.balign 64

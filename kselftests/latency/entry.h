@@ -17,6 +17,8 @@ extern uint8_t lat_on_stamp[], lat_on_eoi[], lat_on_spurious[], lat_on_exception
  */
 uint64_t lat_time_wrmsr(uint64_t msr, uint64_t value);
 uint64_t lat_time_cr8(uint64_t value);
+uint64_t lat_time_vmcall(uint64_t bitmap, uint64_t icr);
+uint64_t lat_time_vmmcall(uint64_t bitmap, uint64_t icr);
 uint64_t lat_time_nothing(uint64_t msr, uint64_t value);
 void lat_wait_for_ever(void);
 

@@ -292,8 +292,8 @@ struct sent {
 	u32 to_handler;		/* from the instruction to the last handler's RDTSC */
 };
 
-/* Send by writing @msr; all CPUs of @mask answer. */
-static struct sent send(u64 msr, u64 value, u32 mask)
+/* Send, timed, in the way that @time is; all CPUs of @mask answer. */
+static struct sent send_by(u64 (*time)(u64, u64), u64 first, u64 second, u32 mask)
 {
 	u32 was[LAT_CPUS], before, i;
 	struct sent s = {};
@@ -301,7 +301,7 @@ static struct sent send(u64 msr, u64 value, u32 mask)
 
 	for (i = 0; i < LAT_CPUS; i++)
 		was[i] = lat_cpus[i].count;
-	t = lat_time_wrmsr(msr, value);
+	t = time(first, second);
 	before = t >> 32;
 	s.send = (u32)t - overhead;
 	for (i = 0; i < LAT_CPUS; i++) {
@@ -318,6 +318,17 @@ static struct sent send(u64 msr, u64 value, u32 mask)
 	/* Let the handlers return. */
 	pause_ticks(200);
 	return s;
+}
+
+static struct sent send(u64 msr, u64 value, u32 mask)
+{
+	return send_by(lat_time_wrmsr, msr, value, mask);
+}
+
+static struct sent send_hypercall(u32 mask)
+{
+	return send_by(lat_params.hypercalls == LAT_VMCALL ? lat_time_vmcall : lat_time_vmmcall,
+		       mask, lat_params.hypercall_icr | LAT_STAMP_VECTOR, mask);
 }
 
 /* With interrupts off: else the handler runs before the second RDTSC. */
@@ -422,11 +433,15 @@ static void measure(void)
 	ROW("IPI send, unicast cluster", send(icr, cluster, one).send);
 	ROW("IPI send, multicast to 3", send(icr, multicast, three).send);
 	ROW("IPI send, all but self", send(icr, all_but_self, three).send);
+	if (lat_params.hypercalls)
+		ROW("IPI send, hypercall to 3", send_hypercall(three).send);
 	ROW("IPI send, self IPI", self_send(self));
 	ROW("IPI send to handler, unicast physical", send(icr, physical, one).to_handler);
 	ROW("IPI send to handler, unicast cluster", send(icr, cluster, one).to_handler);
 	ROW("IPI send to handler, multicast to 3", send(icr, multicast, three).to_handler);
 	ROW("IPI send to handler, all but self", send(icr, all_but_self, three).to_handler);
+	if (lat_params.hypercalls)
+		ROW("IPI send to handler, hypercall to 3", send_hypercall(three).to_handler);
 	ROW("IPI send to handler, self IPI", send(self, LAT_STAMP_VECTOR, 1).to_handler);
 
 	ROW("EOI", eoi());

@@ -22,6 +22,12 @@
 
 #define LAT_TRAMPOLINE		0x8000	/* where the other CPUs start, in real mode */
 
+/* struct lat_params.hypercalls; and KVM_HC_SEND_IPI of <linux/kvm_para.h> */
+#define LAT_NO_HYPERCALLS	0
+#define LAT_VMCALL		1
+#define LAT_VMMCALL		2
+#define LAT_HC_SEND_IPI		10
+
 #define LAT_CODE32		0x08
 #define LAT_CODE64		0x10
 #define LAT_DATA		0x18
@@ -49,6 +55,9 @@
  * @samples: for each row, at most LAT_MAX_SAMPLES
  * @warm_up: how many more are taken before them and thrown away
  * @cpus: where the guest's struct lat_cpu are; not to be changed
+ * @hypercalls: LAT_*, how KVM is called
+ * @hypercall_icr: what else is in a hypercall's ICR. KVM ignores APIC_INT_ASSERT; the
+ *	assembly path leaves it to C.
  */
 struct lat_params {
 	uint64_t icr_msr;
@@ -56,6 +65,8 @@ struct lat_params {
 	uint32_t samples;
 	uint32_t warm_up;
 	uint64_t cpus;
+	uint32_t hypercalls;
+	uint32_t hypercall_icr;
 };
 
 #define LAT_RCX_TO_C		0x100000000ULL

@@ -17,6 +17,7 @@
 #include "excl.h"
 #include "guest.h"
 #include "../latency/guest.h"
+#include "apic.h"
 
 #define MEMORY		(16u << 20)
 #define LIMIT_S		600
@@ -226,7 +227,9 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "exclusive_c")) {
 		params.icr_msr |= LAT_RCX_TO_C;
 		params.self_ipi_msr |= LAT_RCX_TO_C;
+		params.hypercall_icr = APIC_INT_ASSERT;
 	}
+	params.hypercalls = this_cpu_is_intel() ? LAT_VMCALL : LAT_VMMCALL;
 	printf("host: TSC %u kHz\n", create_vm());
 	fflush(stdout);
 	excl_counters_open(vcpus[0]);
