@@ -15,7 +15,7 @@ apicv=/sys/module/kvm_intel/parameters/enable_apicv
 case $* in
 *stock*)
 	# Stock is KVM as upstream ships it.
-	if [ -e "$apicv" ] && [ "$(cat "$apicv")" != Y ]; then
+	if grep -qw vmx /proc/cpuinfo && [ "$(cat "$apicv")" != Y ]; then
 		echo "APICv is off in this host: $apicv"
 		exit 1
 	fi
