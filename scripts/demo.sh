@@ -57,7 +57,7 @@ esac
 # The tests of "make test" run when the host boots; not here.
 append="kunit.enable=0 $append"
 max_share=${MAX_SHARE-1}
-payload=$BUILD/payload-demo
+payload=$BUILD/payload-demo-$platform
 mkdir -p "$REPORT"
 "$TOP/scripts/payload.sh" "$payload"
 [ -z "$unpacked" ] || gzip -d "$payload/guest-initramfs.cpio.gz"

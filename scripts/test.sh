@@ -44,8 +44,8 @@ if [ -z "$control" ]; then
 	[ "$flavour/$platform/${TEST_LIST:-}" != exclusive/amd/ ] || control=1
 fi
 
-payload=$BUILD/payload-test
 name=$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}
+payload=$BUILD/payload-test-$name
 out=$BUILD/rig-test-$name
 report=$REPORT/test-$name
 rm -rf "$out" "$report"
