@@ -77,11 +77,15 @@ done
 
 mkdir -p "$REPORT"
 # The way of an IPI through the host, as disassembled, beside the number that was measured.
-vmlinux=$OBJ/vmlinux
+disassembly=$rows/disassembly
+: >"$disassembly"
+[ ! -r "$OBJ/vmlinux" ] ||
+	objdump -d --no-show-raw-insn --disassemble=$run "$OBJ/vmlinux" >"$disassembly"
 for what in unicast-physical unicast-cluster self-ipi; do
 	: >"$rows/path.$what"
-	[ ! -r "$vmlinux" ] || objdump -d --no-show-raw-insn --disassemble=$run "$vmlinux" |
-		awk -v what=$what -v entry=$entry -f "$TOP/scripts/latency/path.awk" >"$rows/path.$what"
+	[ ! -s "$disassembly" ] ||
+		awk -v what=$what -v entry=$entry -f "$TOP/scripts/latency/path.awk" \
+			"$disassembly" >"$rows/path.$what"
 done
 cd "$rows"
 awk -v json="$REPORT/latency-$platform.json" -v platform="$platform" -v samples="$samples" -f "$TOP/scripts/latency/report.awk" \

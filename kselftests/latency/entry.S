@@ -207,8 +207,12 @@ lat_on_exception:
 	mov %r10d, %edx
 .endm
 
-.macro LAT_TIMED_TO_HERE
+/* With RBX to be restored from R11, if that is where it is. */
+.macro LAT_TIMED_TO_HERE rbx_in_r11=0
 	rdtsc
+.if \rbx_in_r11
+	mov %r11, %rbx
+.endif
 	sub %r8d, %eax
 	shl $32, %r8
 	or %r8, %rax
@@ -262,12 +266,7 @@ lat_time_nothing:
 	xor %r10d, %r10d
 	LAT_TIMED_FROM_HERE
 	\insn
-	rdtsc
-	mov %r11, %rbx
-	sub %r8d, %eax
-	shl $32, %r8
-	or %r8, %rax
-	ret
+	LAT_TIMED_TO_HERE rbx_in_r11=1
 .endm
 
 	LAT_TIME_HYPERCALL lat_time_vmcall, vmcall

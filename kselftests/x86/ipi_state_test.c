@@ -67,59 +67,61 @@ static struct {
 static struct guest_cpu cpus[NR];
 
 /* INSN with all registers and flags from regs->in, IF clear; what it left in regs. */
-#define DEFINE_SEND(name, insn)								\
-void name(struct registers *regs);							\
-asm(#name ":\n"										\
+#define DEFINE_SEND(name, insn)									\
+void name(struct registers *regs);								\
+asm(#name ":\n"											\
 	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"			\
-	"push %rdi\n"									\
+	"push %rdi\n"										\
 	"pushq 240(%rdi); popfq\n"								\
 	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
 	"mov 32(%rdi), %rsi; mov 48(%rdi), %rbp; mov 56(%rdi), %r8; mov 64(%rdi), %r9\n"	\
 	"mov 72(%rdi), %r10; mov 80(%rdi), %r11; mov 88(%rdi), %r12; mov 96(%rdi), %r13\n"	\
 	"mov 104(%rdi), %r14; mov 112(%rdi), %r15; mov 40(%rdi), %rdi\n"			\
 	insn "\n"										\
-	"push %rdi\n"									\
-	"mov 8(%rsp), %rdi\n"								\
+	"push %rdi\n"										\
+	"mov 8(%rsp), %rdi\n"									\
 	"popq 160(%rdi)\n"									\
-	"mov %rax, 120(%rdi); mov %rbx, 128(%rdi); mov %rcx, 136(%rdi); mov %rdx, 144(%rdi)\n" \
-	"mov %rsi, 152(%rdi); mov %rbp, 168(%rdi); mov %r8, 176(%rdi); mov %r9, 184(%rdi)\n" \
-	"mov %r10, 192(%rdi); mov %r11, 200(%rdi); mov %r12, 208(%rdi); mov %r13, 216(%rdi)\n" \
+	"mov %rax, 120(%rdi); mov %rbx, 128(%rdi); mov %rcx, 136(%rdi); mov %rdx, 144(%rdi)\n"	\
+	"mov %rsi, 152(%rdi); mov %rbp, 168(%rdi); mov %r8, 176(%rdi); mov %r9, 184(%rdi)\n"	\
+	"mov %r10, 192(%rdi); mov %r11, 200(%rdi); mov %r12, 208(%rdi); mov %r13, 216(%rdi)\n"	\
 	"mov %r14, 224(%rdi); mov %r15, 232(%rdi)\n"						\
 	"pushfq; popq 240(%rdi)\n"								\
-	"cld\n"										\
-	"pop %rdi\n"									\
-	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"			\
+	"cld\n"											\
+	"pop %rdi\n"										\
+	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"				\
 	"ret\n")
 
-/* INSN with TF set before it and cleared three instructions later: six traps. */
-#define DEFINE_SEND_STEPPED(name, insn)							\
-void name(struct registers *regs);							\
-extern char name##_0[], name##_1[], name##_2[];						\
-asm(#name ":\n"										\
-	"push %rbx\n"									\
+/* What an instruction takes from regs->in; RBX is the caller's, and on the stack. */
+#define LOAD_ARGUMENTS										\
+	"push %rbx\n"										\
 	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
-	"mov 32(%rdi), %rsi\n"								\
-	"pushfq; orq $0x100, (%rsp); popfq\n"						\
+	"mov 32(%rdi), %rsi\n"
+
+/* INSN with TF set before it and cleared three instructions later: six traps. */
+#define DEFINE_SEND_STEPPED(name, insn)								\
+void name(struct registers *regs);								\
+extern char name##_0[], name##_1[], name##_2[];							\
+asm(#name ":\n"											\
+	LOAD_ARGUMENTS										\
+	"pushfq; orq $0x100, (%rsp); popfq\n"							\
 	insn "\n"										\
 	#name "_0: nop\n"									\
 	#name "_1: nop\n"									\
 	#name "_2: pushfq; andq $~0x100, (%rsp); popfq\n"					\
-	"pop %rbx\n"									\
+	"pop %rbx\n"										\
 	"ret\n")
 
 /* INSN in the shadow of STI, and interrupts off again. */
-#define DEFINE_SEND_SHADOW(name, insn)							\
-void name(struct registers *regs);							\
-extern char name##_ends[];								\
-asm(#name ":\n"										\
-	"push %rbx\n"									\
-	"mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx\n"	\
-	"mov 32(%rdi), %rsi\n"								\
-	"sti\n"										\
+#define DEFINE_SEND_SHADOW(name, insn)								\
+void name(struct registers *regs);								\
+extern char name##_ends[];									\
+asm(#name ":\n"											\
+	LOAD_ARGUMENTS										\
+	"sti\n"											\
 	insn "\n"										\
 	#name "_ends: nop; nop; nop; nop\n"							\
-	"cli\n"										\
-	"pop %rbx\n"									\
+	"cli\n"											\
+	"pop %rbx\n"										\
 	"ret\n")
 
 DEFINE_SEND(wrmsr_insn, "wrmsr");
@@ -142,10 +144,10 @@ struct sender {
 	char *shadow_ends;
 };
 
-#define SENDER(name) {								\
-	.plain = name, .stepped = name##_stepped, .shadow = name##_shadow,	\
-	.trap = { name##_stepped_0, name##_stepped_1, name##_stepped_2 },	\
-	.shadow_ends = name##_shadow_ends,					\
+#define SENDER(name) {										\
+	.plain = name, .stepped = name##_stepped, .shadow = name##_shadow,			\
+	.trap = { name##_stepped_0, name##_stepped_1, name##_stepped_2 },			\
+	.shadow_ends = name##_shadow_ends,							\
 }
 
 static const struct sender wrmsr_sender = SENDER(wrmsr_insn);

@@ -117,8 +117,7 @@ static void one(uint64_t to, uint32_t dest, uint32_t low, uint8_t vector)
 static void read_back(uint32_t dest, uint32_t low)
 {
 	guest_send_icr(dest, low | IPI_VECTOR);
-	if (rdmsr(APIC_BASE_MSR + (APIC_ICR >> 4)) !=
-	    ((uint64_t)dest << 32 | low | IPI_VECTOR))
+	if (x2apic_read_reg(APIC_ICR) != ((uint64_t)dest << 32 | low | IPI_VECTOR))
 		v->bad++;
 }
 
@@ -153,10 +152,9 @@ static void do_step(uint64_t index, uint64_t step)
 			if (to == index)
 				continue;
 			for (i = 0; i < n; i++)
-				one(to, to, IPI_VECTOR, IPI_VECTOR);
+				one(to, to, 0, IPI_VECTOR);
 			for (i = 0; i < n; i++)
-				one(to, v->ldr[to], APIC_DEST_LOGICAL | IPI_VECTOR,
-				    IPI_VECTOR);
+				one(to, v->ldr[to], APIC_DEST_LOGICAL, IPI_VECTOR);
 		}
 		break;
 	case CLUSTER:
@@ -179,7 +177,7 @@ static void do_step(uint64_t index, uint64_t step)
 			guest_send_icr(0x54321, APIC_DEST_SELF | IPI_VECTOR);
 			guest_self_ipi(IPI_VECTOR);
 			kvm_hypercall(KVM_HC_SEND_IPI, 1ULL << to, 0, 0, IPI_VECTOR);
-			if (rdmsr(APIC_BASE_MSR + (APIC_ICR >> 4)) !=
+			if (x2apic_read_reg(APIC_ICR) !=
 			    (0x54321ULL << 32 | APIC_DEST_SELF | IPI_VECTOR))
 				v->bad++;
 		}
@@ -262,7 +260,7 @@ static void do_step(uint64_t index, uint64_t step)
 		for (vector = 16; vector < 32; vector++) {
 			/* The stub for it would take an error code off the stack. */
 			if (!has_error_code(vector))
-				one(to, to, vector, vector);
+				one(to, to, 0, vector);
 		}
 		break;
 	case ILLEGAL:

@@ -6,9 +6,9 @@
 #   objdump -d ... | awk -v entry=vmresume|vmrun \
 #	-v what=unicast-physical|unicast-cluster|self-ipi -f path.awk
 #
-# It begins at the VM exit and ends with the next entry.  A conditional jump leads to C or to more
-# than one destination and is not taken, but for those below.  The alternatives' NOPs are
-# one long NOP in a kernel that runs.  Whether the way is right is seen by its length,
+# It begins at the VM exit and ends with the next entry.  A conditional jump leads to C or
+# to more than one destination and is not taken, but for those below.  The alternatives'
+# NOPs are one long NOP in a kernel that runs.  Whether the way is right is seen by its length,
 # which report.awk compares with what was measured.
 
 /^[0-9a-f]+ <.*>:$/ {

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Boot a Multiboot image on the emulated machine of a platform that is Bochs, with no
-# Linux below it, and keep what it writes to port 0xe9.  It ends by writing "Shutdown" to port
-# 0x8900.
+# Linux below it, and keep what it writes to port 0xe9.  It ends by writing "Shutdown" to
+# port 0x8900.
 #
 #   bare.sh intel|amd-bochs IMAGE DIR [CPUS [SECONDS]]
 #
