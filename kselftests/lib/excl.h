@@ -184,6 +184,9 @@ void excl_host_apic_dump(int cpu);
 /* Has the host's local APIC timer a TSC-deadline mode? */
 bool excl_host_has_tsc_deadline(void);
 
+/* May the assembly path send IPIs?  It needs the length of an instruction, and no flush. */
+bool excl_have_fast_ipis(void);
+
 /*
  * Does a local vector table entry of a host CPU hold an unmasked fixed vector
  * below 32? Each is printed. Returns how many, -1 when they cannot be read.

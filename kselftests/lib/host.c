@@ -62,6 +62,22 @@ bool excl_host_has_tsc_deadline(void)
 	return has;
 }
 
+bool excl_have_fast_ipis(void)
+{
+	char value[32] = "";
+
+	if (!excl_read_file("/sys/module/kvm/parameters/exclusive_ipi_fast", value,
+			    sizeof(value)) || strcmp(value, "Y"))
+		return false;
+	if (host_cpu_is_intel) {
+		excl_read_file("/sys/module/kvm_intel/parameters/vmentry_l1d_flush", value,
+			       sizeof(value));
+		return strcmp(value, "always");
+	}
+	excl_read_file("/sys/module/kvm_amd/parameters/nrips", value, sizeof(value));
+	return atoi(value);
+}
+
 int excl_scan_lvts(int cpu)
 {
 	/* CMCI, timer, thermal, PMC, LINT0, LINT1, error; then AMD's extended. */

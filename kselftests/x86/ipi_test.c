@@ -315,24 +315,6 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
-/* May the assembly path send?  It needs what it steps over an instruction by, and no flush. */
-static bool have_fast_ipis(void)
-{
-	const char *path = host_cpu_is_intel ?
-			   "/sys/module/kvm_intel/parameters/vmentry_l1d_flush" :
-			   "/sys/module/kvm_amd/parameters/nrips";
-	char value[32] = "";
-	FILE *f;
-
-	f = fopen(path, "r");
-	if (f) {
-		if (!fgets(value, sizeof(value), f))
-			value[0] = 0;
-		fclose(f);
-	}
-	return host_cpu_is_intel ? strncmp(value, "always", 6) : atoi(value);
-}
-
 /* Were @sent IPIs as many exits, in C or in assembly, and in assembly if they can be? */
 static bool exits_add_up(const struct excl_counters *before,
 			 const struct excl_counters *after, uint64_t sent)
@@ -347,7 +329,7 @@ static bool exits_add_up(const struct excl_counters *before,
 	ksft_print_msg("%lu IPIs: %lu exits in C, %lu in assembly\n", sent, c, fast);
 	if (c + fast < sent)
 		return false;
-	return have_fast_ipis() ? fast >= sent - sent / 10 : !fast;
+	return excl_have_fast_ipis() ? fast >= sent - sent / 10 : !fast;
 }
 
 static volatile bool end_on_signal;

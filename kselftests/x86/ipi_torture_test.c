@@ -7,7 +7,8 @@
  * cluster, by shorthand and by hypercall.  Each sender has a vector of its own and waits
  * for each IPI to be counted where it belongs before it sends the next, so a lost one
  * stops it and a doubled one shows.  Meanwhile the host kicks the CPUs, signals make vCPUs
- * leave to user space, and the VM is unbound and bound again.
+ * leave to user space, and the VM is unbound and bound again.  As IPIs take no time beside
+ * that, there are more of them than asked for until it has been bound ten times.
  *
  *   ipi_torture_test [IPIS_PER_VCPU]
  */
@@ -16,12 +17,14 @@
 
 #define NR		3
 #define FIRST_VECTOR	0x81
+#define REBINDS		10
 
 /* From TO_BOTH on, one goes to both others. */
 enum { PHYSICAL, LOGICAL, TO_BOTH, CLUSTER = TO_BOTH, SHORTHAND, HYPERCALL, NR_WAYS };
 
 static struct {
 	uint64_t count;				/* by the host, before the start */
+	uint64_t disturbed;			/* by the host: often enough to end */
 	uint64_t ready[NR];
 	uint64_t sent[NR];			/* to one or to both */
 	uint64_t received[NR][NR];		/* by destination and sender */
@@ -55,7 +58,7 @@ static void guest_code(uint64_t index)
 	while (!v->ready[0] || !v->ready[1] || !v->ready[2])
 		cpu_relax();
 
-	for (i = 0; i < v->count && !v->lost && !v->doubled; i++) {
+	for (i = 0; (i < v->count || !v->disturbed) && !v->lost && !v->doubled; i++) {
 		to = (index + 1 + i % 2) % NR;
 		for (uint64_t n = 0; n < NR; n++)
 			v->expected[n][index] += i % NR_WAYS >= TO_BOTH ? both >> n & 1 :
@@ -136,6 +139,7 @@ int main(int argc, char **argv)
 			ok = !excl_unbind(ev.ctx) && !excl_bind(ev.ctx, ev.vm->fd, ev.flags);
 			rebinds++;
 		}
+		s->disturbed = kicks >= 50 * REBINDS;
 	}
 	ok = excl_vm_join(&ev, 60) && ok;
 	for (i = 0; i < NR; i++) {
@@ -146,7 +150,7 @@ int main(int argc, char **argv)
 	ksft_print_msg("%lu IPIs sent, %lu of them in assembly; %lu kicks, %lu signals, bound %lu times\n",
 		       ipis, fast, kicks, signals, rebinds);
 	ksft_print_msg("lost %lu, doubled %lu\n", s->lost, s->doubled);
-	ksft_test_result(ok && ipis == NR * s->count, "the run comes to its end\n");
+	ksft_test_result(ok && ipis >= NR * s->count, "the run comes to its end\n");
 	ksft_test_result(!s->lost, "none lost\n");
 	ksft_test_result(!s->doubled && !memcmp((void *)s->received, (void *)s->expected,
 						sizeof(g.received)),

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that IPIs from and to a vCPU that runs a nested guest arrive exactly once, and
+ * that no IPI of a nested guest is sent in assembly: whose instruction it was, and who is
+ * to see its exit, is for C to say.
+ *
+ * In each round the guest on vCPU 0 sends an IPI to vCPU 1, then runs a guest of its own
+ * that may write the x2APIC's registers.  That one sends by physical and logical
+ * destination, by shorthand and to itself, and waits until vCPU 1 has sent to vCPU 0.
+ * What came meanwhile is taken when the nested guest has ended.
+ *
+ *   ipi_nested_test [ROUNDS]
+ */
+#include "excl.h"
+#include "guest.h"
+#include "svm_util.h"
+#include "vmx.h"
+
+#define NR		2
+#define VECTOR		0x61
+#define SELF_VECTOR	0x71
+#define REPLY_VECTOR	0x81
+
+/* Of the nested guest to vCPU 1: physical, logical, by shorthand. */
+#define NESTED_IPIS	3
+
+static struct {
+	uint64_t rounds, ready, done, stop;
+	uint64_t taken, self_taken, reply_taken;
+	uint64_t ask, in_nested, wrong;
+	uint32_t ldr;
+} g;
+
+static struct guest_cpu cpus[NR];
+static uint64_t nested_stack[512];
+static volatile typeof(g) *const v = &g;
+
+static void on_vector(struct ex_regs *regs)
+{
+	v->taken++;
+	guest_eoi();
+}
+
+static void on_self(struct ex_regs *regs)
+{
+	v->self_taken++;
+	guest_eoi();
+}
+
+static void on_reply(struct ex_regs *regs)
+{
+	v->reply_taken++;
+	guest_eoi();
+}
+
+static void send_to_other(uint32_t dest, uint32_t low)
+{
+	uint64_t was = v->taken;
+
+	guest_send_icr(dest, low | VECTOR);
+	v->wrong += !guest_wait(v->taken != was);
+	v->wrong += v->taken != was + 1;
+}
+
+/* Its interrupts are off, and the hypervisor above it wants to know of none. */
+static void nested_code(void)
+{
+	v->in_nested++;
+	send_to_other(1, 0);
+	send_to_other(v->ldr, APIC_DEST_LOGICAL);
+	send_to_other(0, APIC_DEST_ALLBUT);
+	guest_self_ipi(SELF_VECTOR);
+	v->wrong += !guest_wait(guest_apic_bit(APIC_IRR, SELF_VECTOR));
+	v->ask++;
+	v->wrong += !guest_wait(guest_apic_bit(APIC_IRR, REPLY_VECTOR));
+	vmcall();
+}
+
+static void run_nested_svm(struct svm_test_data *svm)
+{
+	svm->vmcb->save.rip = (uint64_t)nested_code;
+	svm->vmcb->save.rsp = (uint64_t)&nested_stack[ARRAY_SIZE(nested_stack) - 1];
+	run_guest(svm->vmcb, svm->vmcb_gpa);
+	asm volatile("stgi");
+	GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+}
+
+static void run_nested_vmx(bool first)
+{
+	vmwrite(GUEST_RIP, (uint64_t)nested_code);
+	vmwrite(GUEST_RSP, (uint64_t)&nested_stack[ARRAY_SIZE(nested_stack) - 1]);
+	if (first)
+		GUEST_ASSERT(!vmlaunch());
+	else
+		GUEST_ASSERT(!vmresume());
+	GUEST_ASSERT_EQ(vmreadz(VM_EXIT_REASON), EXIT_REASON_VMCALL);
+}
+
+static void hypervisor_code(void *nested)
+{
+	struct svm_test_data *svm = nested;
+	uint64_t i;
+
+	if (this_cpu_has(X86_FEATURE_SVM)) {
+		generic_svm_setup(svm, nested_code, nested_stack);
+	} else {
+		GUEST_ASSERT(prepare_for_vmx_operation(nested));
+		GUEST_ASSERT(load_vmcs(nested));
+		prepare_vmcs(nested, nested_code, nested_stack);
+		/* All clear: no MSR is this hypervisor's.  SVM's default is that. */
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+			vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_USE_MSR_BITMAPS);
+	}
+	for (i = 0; i < v->rounds; i++) {
+		send_to_other(1, 0);
+		if (this_cpu_has(X86_FEATURE_SVM))
+			run_nested_svm(svm);
+		else
+			run_nested_vmx(!i);
+		guest_sti();
+		v->wrong += !guest_wait(v->self_taken == i + 1 && v->reply_taken == i + 1);
+		guest_cli();
+		v->wrong += v->in_nested != i + 1;
+		v->done++;
+	}
+	v->stop = 1;
+}
+
+static void guest_code(uint64_t index, void *nested)
+{
+	uint64_t answered = 0;
+
+	guest_set_index(cpus, index);
+	guest_apic_init();
+	if (index) {
+		v->ldr = x2apic_read_reg(APIC_LDR_REG);
+		guest_sti();
+		v->ready = 1;
+		while (!v->stop) {
+			cpu_relax();
+			if (v->ask == answered)
+				continue;
+			answered++;
+			guest_send_icr(0, REPLY_VECTOR);
+		}
+	} else {
+		while (!v->ready)
+			cpu_relax();
+		hypervisor_code(nested);
+	}
+	GUEST_DONE();
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_counters before, after;
+	struct excl_vm ev = {};
+	volatile typeof(g) *s;
+	vm_vaddr_t nested;
+	uint64_t fast;
+	bool ok;
+
+	ksft_print_header();
+	excl_require(NR);
+	ksft_set_plan(3);
+	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
+		ksft_exit_skip("KVM here runs no nested guests: load its module with nested=1\n");
+
+	excl_vm_create(&ev, NR, guest_code);
+	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
+	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_self);
+	vm_install_exception_handler(ev.vm, REPLY_VECTOR, on_reply);
+	if (kvm_cpu_has(X86_FEATURE_SVM))
+		vcpu_alloc_svm(ev.vm, &nested);
+	else
+		vcpu_alloc_vmx(ev.vm, &nested);
+	vcpu_args_set(ev.vcpus[0], 2, (uint64_t)0, nested);
+	s = excl_shared(&ev, g);
+	s->rounds = excl_arg(argc, argv, 1, 300);
+	excl_counters_read(ev.vcpus[0], &before);
+	excl_vm_start(&ev);
+	ok = excl_wait(&ev, s->stop, 60);
+	excl_counters_read(ev.vcpus[0], &after);
+	excl_counters_delta("vCPU 0", &before, &after);
+	fast = after.ipi_fast - before.ipi_fast;
+	ksft_print_msg("%lu rounds, %lu taken by the other, %lu of the nested guest's own, %lu by it, %lu wrong, %lu in assembly\n",
+		       s->done, s->taken, s->self_taken, s->reply_taken, s->wrong, fast);
+	ksft_test_result(ok && !s->wrong && s->done == s->rounds &&
+			 s->taken == s->rounds * (NESTED_IPIS + 1),
+			 "IPIs from and to a nested guest: each exactly once\n");
+	ksft_test_result(ok && after.detaches - before.detaches >= s->rounds,
+			 "the vCPU is detached while it runs one\n");
+	ksft_test_result(ok && (excl_have_fast_ipis() ?
+				fast >= s->rounds - s->rounds / 10 && fast <= s->rounds :
+				!fast),
+			 "those of its hypervisor go in assembly, its own do not\n");
+	ok = ok && excl_vm_join(&ev, 20);
+	excl_vm_destroy(&ev);
+	if (!ok)
+		ksft_exit_fail_msg("the guest hangs\n");
+	ksft_finished();
+}
