@@ -70,37 +70,42 @@ elapsed() {
 	printf '%d:%02d' $((elapsed_s / 60)) $((elapsed_s % 60))
 }
 
-# run_logged NAME COMMAND [ARGS...]: run a command (not a shell function) in a
-# process group of its own with its output in build/log/NAME.log, tell every 30
-# seconds how far it is, and leave nothing behind when interrupted.  What it took is
-# added to build/log/times.
-run_logged() {
-	rl_name=$1
-	rl_log=$LOGS/$1.log
+# follow NAME COMMAND [ARGS...]: run a command (not a shell function) in a process
+# group of its own with its output in build/log/NAME.log, tell every 30 seconds how far
+# it is, and leave nothing behind when interrupted.
+follow() {
+	f_name=$1
+	f_log=$LOGS/$1.log
 	shift
 	mkdir -p "$LOGS"
-	rl_start=$(date +%s)
-	say "$rl_name: started, log in ${rl_log#"$TOP"/}"
-	setsid "$@" >"$rl_log" 2>&1 </dev/null &
-	rl_pid=$!
-	trap 'kill -TERM -- "-$rl_pid" 2>/dev/null || :; exit 130' INT TERM HUP
-	rl_next=30
-	while kill -0 "$rl_pid" 2>/dev/null; do
+	f_start=$(date +%s)
+	say "$f_name: started, log in ${f_log#"$TOP"/}"
+	setsid "$@" >"$f_log" 2>&1 </dev/null &
+	f_pid=$!
+	trap 'kill -TERM -- "-$f_pid" 2>/dev/null || :; exit 130' INT TERM HUP
+	f_next=30
+	while kill -0 "$f_pid" 2>/dev/null; do
 		sleep 1
-		[ $(($(date +%s) - rl_start)) -ge "$rl_next" ] || continue
-		rl_next=$((rl_next + 30))
-		say "$rl_name: $(elapsed "$rl_start")  $(tail -n 1 "$rl_log" | tr -d '\r' | cut -c 1-100)"
+		[ $(($(date +%s) - f_start)) -ge "$f_next" ] || continue
+		f_next=$((f_next + 30))
+		say "$f_name: $(elapsed "$f_start")  $(tail -n 1 "$f_log" | tr -d '\r' | cut -c 1-100)"
 	done
-	rl_status=0
-	wait "$rl_pid" || rl_status=$?
+	f_status=0
+	wait "$f_pid" || f_status=$?
 	trap - INT TERM HUP
-	if [ "$rl_status" -ne 0 ]; then
-		tail -n 25 "$rl_log" >&2
-		say "$rl_name: failed ($rl_status) after $(elapsed "$rl_start"), log in ${rl_log#"$TOP"/}" >&2
-		return "$rl_status"
+	if [ "$f_status" -ne 0 ]; then
+		tail -n 25 "$f_log" >&2
+		say "$f_name: failed ($f_status) after $(elapsed "$f_start"), log in ${f_log#"$TOP"/}" >&2
+		return "$f_status"
 	fi
-	echo "$rl_name $(($(date +%s) - rl_start))" >>"$LOGS/times"
-	say "$rl_name: done in $(elapsed "$rl_start")"
+	say "$f_name: done in $(elapsed "$f_start")"
+}
+
+# run_logged NAME COMMAND [ARGS...]: a step of the build; what it took is added to
+# build/log/times.
+run_logged() {
+	follow "$@" || return
+	echo "$1 $(($(date +%s) - f_start))" >>"$LOGS/times"
 }
 
 # Signs in a kernel log that something is wrong, whether or not it stopped the
@@ -115,8 +120,9 @@ debian_mirror() {
 	echo "${dm_mirror:-http://deb.debian.org/debian}"
 }
 
-# splat LOG: print the first such line; true when there is one.
+# splat LOG: print the first such line; true when there is one.  What the emulated CPU's
+# microcode lacks is told as a warning too.
 splat() {
 	[ -r "$1" ] || return 1
-	grep -a -m 1 -E "$KERNEL_SPLAT" "$1"
+	grep -a -E "$KERNEL_SPLAT" "$1" | grep -a -m 1 -v 'WARNING: See https://kernel.org/doc/'
 }

@@ -1,8 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run the tests on every emulated platform, one after the other, and print side by side
-# what passed and where the time went; saved as build/report/tests.txt (tests-full.txt).
+# Run the tests on every emulated platform and print side by side what passed and where
+# the time went; saved as build/report/tests.txt (tests-full.txt).
+#
+# QEMU has a thread for each CPU and the real clock: it runs alone.  Bochs is one thread
+# with a clock of its own, so there are as many at once as CPUs; what they print is in
+# build/log/test-*.log.
 #
 #   tests.sh        what "make test" runs: the patched kernel, each platform's list
 #   tests.sh full   what "make test-full" runs: all of each list, on the patched and the
@@ -25,11 +29,13 @@ case ${1:-} in
 full)
 	full=1
 	name=tests-full
-	runs="$runs
-intel exclusive corei7_skylake_x
+	runs="amd exclusive
 amd debug
 amd-bochs debug
-intel debug"
+intel debug
+amd-bochs exclusive
+intel exclusive
+intel exclusive corei7_skylake_x"
 	;;
 *) die "usage: tests.sh [full]" ;;
 esac
@@ -37,25 +43,69 @@ if [ -n "${PLATFORM:-}" ]; then
 	runs=$(say "$runs" | grep "^$PLATFORM ") || die "no such platform: $PLATFORM"
 fi
 
+# test_run COMMAND...: one run of test.sh by this command, kept as RUN.results.
+test_run() {
+	tr_start=$(date +%s)
+	tr_status=0
+	rm -f "$REPORT/test-$run/results"
+	"$@" env PLATFORM="$platform" FLAVOUR="$flavour" TEST_FULL=$full \
+		${model:+BOCHS_CPU=$model} "$TOP/scripts/test.sh" </dev/null || tr_status=$?
+	{
+		sed "s/^/$run /" "$REPORT/test-$run/results" 2>/dev/null ||
+			echo "$run fail run 0 no results"
+		echo "$run wall $(($(date +%s) - tr_start)) $tr_status"
+	} >"$parts/$run"
+}
+
+# fewer_than N: wait until so many runs are going on.
+fewer_than() {
+	while :; do
+		going=
+		number=0
+		for pid in $pids; do
+			kill -0 "$pid" 2>/dev/null || continue
+			going="$going $pid"
+			number=$((number + 1))
+		done
+		pids=$going
+		[ "$number" -ge "$1" ] || break
+		sleep 1
+	done
+}
+
 mkdir -p "$REPORT"
-table=$REPORT/$name.results
-: >"$table"
-status=0
+parts=$REPORT/$name.parts
+rm -rf "$parts"
+mkdir -p "$parts"
+order=
+pids=
+# shellcheck disable=SC2086 # a list of processes
+trap '[ -z "$pids" ] || kill -TERM $pids 2>/dev/null || :; exit 130' INT TERM HUP
 while read -r platform flavour model; do
 	run=$platform-$flavour${model:+-$model}
-	say "tests: $run"
-	start=$(date +%s)
-	rm -f "$REPORT/test-$run/results"
-	(
-		[ -z "$model" ] || export BOCHS_CPU="$model"
-		PLATFORM=$platform FLAVOUR=$flavour TEST_FULL=$full "$TOP/scripts/test.sh"
-	) </dev/null || status=1
-	sed "s/^/$run /" "$REPORT/test-$run/results" >>"$table" 2>/dev/null ||
-		echo "$run fail run 0 no results" >>"$table"
-	echo "$run wall $(($(date +%s) - start))" >>"$table"
+	order="$order $run"
+	if [ "$platform" = amd ]; then
+		fewer_than 1
+		say "tests: $run"
+		test_run command
+	else
+		fewer_than "$(nproc)"
+		test_run follow "test-$run" &
+		pids="$pids $!"
+	fi
 done <<END
 $runs
 END
+fewer_than 1
+trap - INT TERM HUP
+
+table=$REPORT/$name.results
+: >"$table"
+for run in $order; do
+	cat "$parts/$run" >>"$table" 2>/dev/null || echo "$run wall 0 1" >>"$table"
+done
+status=0
+! grep -qE '^[^ ]+ wall [0-9]+ [^0]' "$table" || status=1
 
 # A test's seconds are the emulated host's; those of a run, and of what was built for it,
 # are real.  A test that runs more than once in a run is one row.

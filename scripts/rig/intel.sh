@@ -26,11 +26,13 @@
 # CPUID names the frequency of the real CPU's TSC, so the kernel must be told; and it
 # names APERF and MPERF, which are not there, and which each tick would read.  Bochs
 # applies protection keys to the kernel's own pages.
+# 6.12 makes the page with a module's thunks against indirect target selection writable
+# and executable at once, and warns of it.
 # After a panic the host must stay as it is: Bochs would boot it again.
 bochs_cpu=${BOCHS_CPU:-corei7_icelake_u}
 bochs_ips=${BOCHS_IPS:-25000000}
 bochs_quantum=${BOCHS_QUANTUM:-32}
-append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf${bochs_absent:+,$bochs_absent} nopku rig_x2apic $append"
+append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf${bochs_absent:+,$bochs_absent} nopku rig_x2apic indirect_target_selection=off $append"
 # Bochs does not listen to SIGTERM.
 kill_after=1
 bochs_log=$out/bochs.log
