@@ -33,6 +33,7 @@ full)
 amd debug
 amd-bochs debug
 intel debug
+intel debug corei7_skylake_x
 amd-bochs exclusive
 intel exclusive
 intel exclusive corei7_skylake_x"
@@ -104,6 +105,7 @@ table=$REPORT/$name.results
 for run in $order; do
 	cat "$parts/$run" >>"$table" 2>/dev/null || echo "$run wall 0 1" >>"$table"
 done
+rm -rf "$parts"
 status=0
 ! grep -qE '^[^ ]+ wall [0-9]+ [^0]' "$table" || status=1
 

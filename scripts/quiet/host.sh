@@ -157,47 +157,24 @@ noise() {
 	}' "$out/osnoise.$1" >>"$out/figures"
 
 	echo 1000 >$tracing/osnoise/timerlat_period_us
+	echo 32768 >$tracing/buffer_size_kb
 	echo timerlat >$tracing/current_tracer || fail "the timerlat tracer does not start"
 	sleep 3
 	echo >$tracing/trace
 	for kind in nmi irq softirq thread; do
-		echo 'hist:keys=common_cpu if common_cpu & CPUS{3}' \
-			>"$tracing/events/osnoise/${kind}_noise/trigger"
+		echo 1 >"$tracing/events/osnoise/${kind}_noise/enable"
 	done
 	echo 1 >$tracing/tracing_on
-	sleep "$seconds"
+	# Two seconds in which the tracer starts are not looked at.
+	sleep $((seconds + 2))
 	echo 0 >$tracing/tracing_on
-	cat $tracing/trace >"$out/timerlat.$1"
-	sum=0
 	for kind in nmi irq softirq thread; do
-		n=$(sed -n 's/^{.*hitcount: *\([0-9]*\).*/\1/p' \
-			"$tracing/events/osnoise/${kind}_noise/hist" | head -n 1)
-		: >"$tracing/events/osnoise/${kind}_noise/trigger"
-		figure 2 "timerlat.$1.$kind" "${n:-0}"
-		sum=$((sum + ${n:-0}))
+		echo 0 >"$tracing/events/osnoise/${kind}_noise/enable"
 	done
+	cat $tracing/per_cpu/cpu3/trace >"$out/timerlat.$1"
+	check 2 "timerlat.$1.lost" "$(sed -n 's/^overrun: //p' $tracing/per_cpu/cpu3/stats)" = 0 \
+		"samples that the buffer could not hold"
 	tracer_off
-	latencies "$out/timerlat.$1" "2 timerlat.$1"
-	# Each period has an interrupt (or NMI) and a run of the thread of its own.
-	own=$(sed -n "s/^figure 2 timerlat.$1.irq_samples //p" "$out/figures")
-	[ "$own" -gt 0 ] || fail "timerlat has written nothing"
-	figure 2 "timerlat.$1.interference" $((sum > 2 * own ? sum - 2 * own : 0))
-}
-
-# What timerlat has written: samples, median, percentiles, maximum, for each context.
-latencies() {
-	for context in irq thread; do
-		sed -n "s/.*context *$context timer_latency *\([0-9]*\) ns.*/\1/p" "$1" | sort -n |
-			awk -v prefix="figure $2.$context" '{ v[NR] = $1 } END {
-				print prefix "_samples", NR
-				if (!NR)
-					exit
-				print prefix "_median_ns", v[int((NR + 1) / 2)]
-				print prefix "_p99_ns", v[int(NR * 0.99 + 0.5)]
-				print prefix "_p999_ns", v[int(NR * 0.999 + 0.5)]
-				print prefix "_max_ns", v[NR]
-			}' >>"$out/figures"
-	done
 }
 
 point_noise_owned() {
@@ -281,7 +258,6 @@ timerlat_stop() {
 	lost=$(sed -n 's/^overrun: //p' $tracing/per_cpu/cpu[01]/stats | awk '{ n += $1 } END { print n + 0 }')
 	check 4 "$1.lost" "$lost" = 0 "samples that the buffer could not hold"
 	tracer_off
-	latencies "$out/timerlat.$1" "4 $1"
 }
 
 point_cycles() {
@@ -318,23 +294,6 @@ point_cycles() {
 	talk_end tasks
 	figure 4 threads_before "$threads"
 	figure 4 threads_after "$(ps -eL --no-headers | wc -l)"
-	# With both distributions the same and as many samples of each, each further one
-	# above the other's maximum is half as likely: more than ten is one in a thousand.
-	# Samples within 20 ms of each other are one event.
-	for context in irq thread; do
-		max=$(sed -n "s/^figure 4 without.${context}_max_ns //p" "$out/figures")
-		share=$(awk -v c="${context}_samples" '$3 == "with." c { a = $4 } $3 == "without." c { b = $4 }
-			END { print b ? int(10 * a / b + 0.999) : 0 }' "$out/figures")
-		[ -n "$max" ] || fail "timerlat has written nothing"
-		n=$(grep "context *$context timer_latency" "$out/timerlat.with" | awk -v max="$max" '{
-			for (i = 1; i <= NF; i++) {
-				if ($i ~ /^[0-9]+\.[0-9]+:$/) t = $i + 0
-				if ($i == "timer_latency" && $(i + 1) > max && (!n || t > last + 0.02 || t < last)) { n++; last = t }
-			}
-		} END { print n + 0 }')
-		check 4 "${context}_spikes" "$n" "<=" "$share" "latencies with above the maximum without"
-	done
-	figure 4 end 1
 }
 
 # Columns of /proc/stat in ticks of 10 ms: user nice system idle iowait irq softirq steal guest

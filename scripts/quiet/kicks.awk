@@ -3,7 +3,7 @@
 # Histograms of the IPIs that were sent to owned CPUs into lines of "figures".
 #
 #   awk -v point=N -v phase=NAME -v owned=3,4 -v seconds=60 -f kicks.awk
-#	broadcast.conf send_3 send_mask_3 ... on-cpu.kvm_exit
+#	broadcast.conf post_3 send_self_3 ... on-cpu.kvm_exit
 #
 # The CPU that was sent to is the end of the file's name.
 
@@ -24,7 +24,7 @@ BEGIN {
 	name[253] = "RESCHEDULE"
 	# How an IPI is sent, not why.
 	# Of the probe itself, too.
-	n = split("ipi_nmi_send ipi_nmi_send_mask ipi_nmi_send_mask_allbutself " \
+	n = split("ipi_nmi_post ipi_nmi_send ipi_nmi_send_mask ipi_nmi_send_mask_allbutself " \
 		"ipi_nmi_send_allbutself ipi_nmi_send_all ipi_nmi_send_self ipi_nmi_send_split " \
 		"ftrace_trampoline kprobe_ftrace_handler aggr_pre_handler opt_pre_handler optimized_callback " \
 		"kprobe_dispatcher kprobe_trace_func native_smp_send_reschedule " \
@@ -118,7 +118,7 @@ in_entry && /hitcount:/ {
 	in_entry = 0
 	if (site == "")
 		site = stack = "unknown"
-	if (probe ~ /self_/ && probe !~ /allbutself/)
+	if (probe ~ /self_/)
 		class = "self"
 	count(target, sender, vector, n)
 }
