@@ -58,7 +58,7 @@ test_run() {
 	} >"$parts/$run"
 }
 
-# fewer_than N: wait until so many runs are going on.
+# fewer_than N: wait until fewer than N runs are going on.
 fewer_than() {
 	while :; do
 		going=

@@ -89,13 +89,16 @@ boot_cd() {
 }
 
 platform_prepare() {
-	need xorriso mke2fs debugfs
+	need xorriso mke2fs debugfs flock
 	[ -x "$BOCHS" ] || die "no Bochs at $BOCHS; \"make bochs\" builds it"
 	[ -z "$devices" ] || die "--device is for the platform amd"
 	for file in /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32; do
 		[ -r "$file" ] || die "$file is missing; \"make deps\" installs it"
 	done
 
+	# Runs beside each other need it at the same time, and one makes it.
+	exec 9>"$root_image.making"
+	flock 9
 	if [ "$(cat "$root_image.key" 2>/dev/null)" != "$(cat "$ROOTFS.key")" ]; then
 		say "rig: making the root disk"
 		rm -f "$root_image.key"
@@ -103,6 +106,7 @@ platform_prepare() {
 		mv "$root_image.$$" "$root_image"
 		cp "$ROOTFS.key" "$root_image.key"
 	fi
+	exec 9>&-
 	# Bochs puts a lock file beside an image, which stays when Bochs is killed.
 	rm -f "$out/.root.img" "$out/.root.img.lock"
 	ln -s "$root_image" "$out/.root.img"
