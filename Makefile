@@ -126,7 +126,7 @@ quiet-debug: initramfs kernel-stock kernel-debug module-debug tools kselftests	#
 	@FLAVOUR=debug $(S)/quiet.sh
 
 .PHONY: latency
-latency: initramfs bochs kernel-stock-rig kernel module kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
+latency: initramfs bochs kernel-stock-rig kernel module tools kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
 	@$(S)/latency.sh
 
 .PHONY: check

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Measure what timers, IPIs, EOI and TPR take in a guest on an emulated host: under stock
-# KVM, in exclusive mode with the guest's IPIs sent in C and in assembly, and by the same
-# image on the bare machine.  Prints a table, writes build/report/latency-PLATFORM.json,
-# and fails when two runs differ or a bound is not met.  Documentation/measuring.md says
-# what each row is.
+# Measure what timers, IPIs, EOI and TPR take in a guest on an emulated host, and a Linux
+# guest's own broadcast: under stock KVM, in exclusive mode with the guest's IPIs sent in C
+# and in assembly, and by the same images on the bare machine.  Prints a table, writes
+# build/report/latency-PLATFORM.json, and fails when two runs differ or a bound is not met.
+# Documentation/measuring.md says what each row is.
 #
 #   PLATFORM=intel         or amd-bochs
 #   LATENCY_SAMPLES=600    for each row, from 500 to 4096
@@ -55,16 +55,32 @@ host() {
 
 if [ -z "${LATENCY_REPORT:-}" ]; then
 	rm -rf "$payload" "$rows"
-	mkdir -p "$payload/module" "$payload/kselftests" "$rows"
-	cp -r "$TOP/scripts/latency" "$payload/"
+	mkdir -p "$payload/module" "$payload/kselftests" "$payload/bin" "$payload/linux/root/dev" "$rows"
+	cp -r "$TOP/scripts/latency" "$TOP/scripts/measure" "$payload/"
 	cp "$BUILD/module/kvm-exclusive.ko" "$payload/module/" || die "no module; \"make module\" builds it"
-	cp "$BUILD/kselftests/latency-vm" "$payload/kselftests/" ||
+	cp "$BUILD/kselftests/latency-vm" "$BUILD/kselftests/latency-broadcast" "$payload/kselftests/" ||
 		die "no program; \"make kselftests\" builds it"
+	cp "$BUILD/tools/kvm-exclusive" "$payload/bin/" || die "no command; \"make tools\" builds it"
+	# The Linux guest, and the same kernel on the bare machine, where it needs what works
+	# round the emulator.
+	linux=$(host_image stock "$platform")
+	cp "$linux" "$payload/linux/bzImage" || die "no kernel; \"make kernel-stock-rig\" builds it"
+	mknod "$payload/linux/root/dev/console" c 5 1
+	cp "$BUILD/kselftests/latency-broadcast" "$payload/linux/root/init"
+	(cd "$payload/linux/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) \
+		>"$payload/linux/initramfs.cpio"
+	rm -rf "$payload/linux/root"
 	bare=$BUILD/rig-latency-$platform-bare
 	for n in 1 2; do
 		say "latency: bare, run $n"
 		"$TOP/scripts/rig/bare.sh" "$platform" "$image" "$bare" $cpus 1800
+		say "latency: bare, Linux, run $n"
+		"$TOP/scripts/rig/run.sh" --platform "$platform" --cpus 4 --mem 512 --timeout 1800 \
+			--append kunit.enable=0 --kernel "$linux" --share "$payload" --out "$bare-linux" \
+			-- kselftests/latency-broadcast "$samples" ||
+			die "Linux failed on the bare machine; the output is in $bare-linux/output.log"
 		cp "$bare/text" "$rows/bare.$n"
+		tr -d '\r' <"$bare-linux/output.log" | grep '^row ' >>"$rows/bare.$n"
 	done
 	host "$(host_image stock "$platform")" stock
 	host "$(host_image exclusive "$platform")" exclusive_c exclusive

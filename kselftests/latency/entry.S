@@ -28,13 +28,10 @@ start:
 	.org LAT_PARAMS
 	.global lat_params
 lat_params:
-	.quad 0x830
-	.quad 0x83f
 	.long 600
 	.long 100
 	.quad lat_cpus
 	.long LAT_NO_HYPERCALLS
-	.long 0
 
 	.org LAT_ENTRY
 entry32:

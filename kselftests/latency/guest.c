@@ -29,6 +29,7 @@ typedef uint64_t u64;
 #define MSR_X2APIC_TMICT	0x838
 #define MSR_X2APIC_TMCCT	0x839
 #define MSR_X2APIC_TDCR		0x83e
+#define MSR_X2APIC_SELF_IPI	0x83f
 
 #define X2APIC_ENABLE		0x400
 #define SVR_ENABLED		0x100
@@ -328,7 +329,7 @@ static struct sent send(u64 msr, u64 value, u32 mask)
 static struct sent send_hypercall(u32 mask)
 {
 	return send_by(lat_params.hypercalls == LAT_VMCALL ? lat_time_vmcall : lat_time_vmmcall,
-		       mask, lat_params.hypercall_icr | LAT_STAMP_VECTOR, mask);
+		       mask, LAT_STAMP_VECTOR, mask);
 }
 
 /* With interrupts off: else the handler runs before the second RDTSC. */
@@ -366,7 +367,7 @@ static u32 eoi(void)
 {
 	u32 was = lat_cpus[0].count;
 
-	lat_time_wrmsr(lat_params.self_ipi_msr, LAT_EOI_VECTOR);
+	lat_time_wrmsr(MSR_X2APIC_SELF_IPI, LAT_EOI_VECTOR);
 	WAIT(lat_cpus[0].count != was, "a self IPI is lost");
 	return lat_cpus[0].ticks - overhead;
 }
@@ -393,7 +394,7 @@ static void check_timer(void)
 static void measure(void)
 {
 	const u32 one = 1u << 1, three = 1u << 1 | 1u << 2 | 1u << 3;
-	const u64 icr = lat_params.icr_msr, self = lat_params.self_ipi_msr;
+	const u64 icr = MSR_X2APIC_ICR, self = MSR_X2APIC_SELF_IPI;
 	u64 physical = 1ULL << 32 | LAT_STAMP_VECTOR;
 	u64 cluster = (u64)ldr[1] << 32 | ICR_LOGICAL | LAT_STAMP_VECTOR;
 	u64 multicast = (u64)(ldr[1] | ldr[2] | ldr[3]) << 32 | ICR_LOGICAL |

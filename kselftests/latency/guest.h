@@ -49,27 +49,17 @@
 
 /**
  * struct lat_params - what a starter may change in the image
- * @icr_msr: what RCX holds at a write of ICR. WRMSR ignores the upper half; the
- *	assembly path does not, and leaves the IPI to C when there is something in it.
- * @self_ipi_msr: the same for SELF IPI
  * @samples: for each row, at most LAT_MAX_SAMPLES
  * @warm_up: how many more are taken before them and thrown away
  * @cpus: where the guest's struct lat_cpu are; not to be changed
  * @hypercalls: LAT_*, how KVM is called
- * @hypercall_icr: what else is in a hypercall's ICR. KVM ignores APIC_INT_ASSERT; the
- *	assembly path leaves it to C.
  */
 struct lat_params {
-	uint64_t icr_msr;
-	uint64_t self_ipi_msr;
 	uint32_t samples;
 	uint32_t warm_up;
 	uint64_t cpus;
 	uint32_t hypercalls;
-	uint32_t hypercall_icr;
 };
-
-#define LAT_RCX_TO_C		0x100000000ULL
 
 /* The image, where it is part of a program: image.S. */
 extern const uint8_t lat_image[];

@@ -4,9 +4,9 @@
  *
  *   latency stock|exclusive|exclusive_c [SAMPLES]
  *
- * stock: in a VM of KVM as it is; exclusive: with a context; exclusive_c: so that the
- * assembly path leaves the guest's IPIs to C (see struct lat_params).  vCPU n runs on
- * CPU n + 1 in each.  The APIC timer counts at the rate of the host's TSC and the
+ * stock: in a VM of KVM as it is; exclusive: with a context; exclusive_c: the same, where
+ * kvm.exclusive_ipi_fast has been turned off, so that C sends the guest's IPIs.  vCPU n
+ * runs on CPU n + 1 in each.  The APIC timer counts at the rate of the host's TSC and the
  * guest's TSC is the host's in each, so that a tick is a tick everywhere.
  *
  * The status is 0 when the guest came to its end and the IPIs took the path that they
@@ -223,11 +223,6 @@ int main(int argc, char **argv)
 		TEST_ASSERT(!excl_claim(ctx, cpus, LAT_CPUS), "claim: %s", strerror(errno));
 		TEST_ASSERT(!excl_arm(ctx, KVM_EXCL_HW_BUS_PERIOD), "arm: %s", strerror(errno));
 		printf("host: APIC timer %u Hz\n", (unsigned int)info.timer_hz);
-	}
-	if (!strcmp(mode, "exclusive_c")) {
-		params.icr_msr |= LAT_RCX_TO_C;
-		params.self_ipi_msr |= LAT_RCX_TO_C;
-		params.hypercall_icr = APIC_INT_ASSERT;
 	}
 	params.hypercalls = this_cpu_is_intel() ? LAT_VMCALL : LAT_VMMCALL;
 	printf("host: TSC %u kHz\n", create_vm());

@@ -74,6 +74,8 @@ result() {
 assigned=
 # shellcheck source=scripts/demo/devices.sh
 . demo/devices.sh
+# shellcheck source=scripts/measure/pin.sh
+. measure/pin.sh
 
 pipes() {
 	mkfifo "$1.in" "$1.out"
@@ -97,24 +99,6 @@ start_vm() {
 		-drive "file=/tmp/$1.img,format=raw,if=none,id=disk" \
 		-device virtio-blk-pci,drive=disk ${5:-} >"/tmp/$1.log" 2>&1 &
 	vm_pid=$!
-}
-
-vcpu_threads() {
-	grep -l '^CPU [0-9]*/KVM$' "/proc/$1/task"/*/comm 2>/dev/null | cut -d / -f 5
-}
-
-pin() {
-	pin_pid=$1
-	shift
-	for _ in $(seq 200); do
-		[ "$(vcpu_threads "$pin_pid" | wc -l)" -ge $# ] && break
-		sleep 0.1
-	done
-	for tid in $(vcpu_threads "$pin_pid"); do
-		taskset -pc "$1" "$tid" >/dev/null
-		shift
-	done
-	[ $# -eq 0 ] || fail "the VMM did not start its vCPU threads: $(cat /tmp/*.log)"
 }
 
 ask() {
@@ -152,7 +136,8 @@ run_mode() {
 	start_vm "beside-$mode" 192 1 "heartbeat"
 	beat_pid=$vm_pid
 	# shellcheck disable=SC2086 # a list of CPUs
-	[ "$mode" = exclusive ] || pin "$vmm_pid" $guest_cpus
+	[ "$mode" = exclusive ] || pin_vcpus "$vmm_pid" $guest_cpus ||
+		fail "the VMM did not start its vCPU threads: $(cat /tmp/*.log)"
 
 	# A VMM that ends is told at once, not when a limit runs out.
 	(

@@ -1,23 +1,61 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The inside part of "make latency": run the guest in a VM, twice for each mode given,
-# and leave what it reports in /mnt/out/MODE.RUN.  Runs in /mnt/share (the payload).
+# The inside part of "make latency": run the flat guest and the Linux guest, twice for each
+# mode given, and leave what they report in /mnt/out/MODE.RUN.  Runs in /mnt/share (the
+# payload).
 #
 #   host.sh SAMPLES stock|exclusive|exclusive_c...
 #
-# The host has five CPUs: 0 stays with it, the guest's four run on the others.
+# The host has five CPUs: 0 stays with it, the guests' four run on the others.
 set -eu
+# shellcheck source=scripts/measure/pin.sh
+. measure/pin.sh
+
 samples=$1
 shift
+vmm=
+trap '[ -z "$vmm" ] || kill -9 "$vmm" 2>/dev/null || :' EXIT
+
+fail() {
+	echo "$*"
+	exit 1
+}
+
+# linux MODE ROWS: boot the Linux guest, whose PID 1 measures and ends the VM.
+linux() {
+	launcher=
+	[ "$1" = stock ] || launcher="bin/kvm-exclusive run --cpus 1,2,3,4 --"
+	: >/tmp/console
+	# shellcheck disable=SC2086 # words
+	taskset -c 0 $launcher qemu-system-x86_64 -name linux,debug-threads=on \
+		-nodefaults -no-user-config -display none -no-reboot \
+		-M q35 -accel kvm -cpu host -smp 4 -m 128 \
+		-kernel linux/bzImage -initrd linux/initramfs.cpio \
+		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet -- $samples" \
+		-chardev file,id=console,path=/tmp/console -serial chardev:console \
+		>/tmp/linux.log 2>&1 &
+	vmm=$!
+	[ "$1" != stock ] || pin_vcpus $vmm 1 2 3 4 || fail "QEMU does not start: $(cat /tmp/linux.log)"
+	for _ in $(seq 600); do
+		kill -0 $vmm 2>/dev/null || break
+		sleep 0.5
+	done
+	cp /tmp/console "/mnt/out/console.$1"
+	! kill -0 $vmm 2>/dev/null || fail "the Linux guest does not end: $(tail -n 5 /tmp/console)"
+	wait $vmm || fail "QEMU ended with status $?: $(cat /tmp/linux.log)"
+	vmm=
+	tr -d '\r' </tmp/console | grep -x end >/dev/null ||
+		fail "the Linux guest has not measured: $(tail -n 5 /tmp/console)"
+	tr -d '\r' </tmp/console | grep '^row ' >>"$2"
+}
 
 apicv=/sys/module/kvm_intel/parameters/enable_apicv
 case $* in
 *stock*)
 	# Stock is KVM as upstream ships it.
 	if grep -qw vmx /proc/cpuinfo && [ "$(cat "$apicv")" != Y ]; then
-		echo "APICv is off in this host: $apicv"
-		exit 1
+		fail "APICv is off in this host: $apicv"
 	fi
 	;;
 *)
@@ -27,13 +65,16 @@ esac
 for run in 1 2; do
 	for mode; do
 		echo "$mode, run $run"
+		case $mode in
+		exclusive) echo Y >/sys/module/kvm/parameters/exclusive_ipi_fast ;;
+		exclusive_c) echo N >/sys/module/kvm/parameters/exclusive_ipi_fast ;;
+		esac
 		rows=/mnt/out/$mode.$run
 		status=0
 		kselftests/latency-vm "$mode" "$samples" >"$rows" || status=$?
 		grep -v '^row ' "$rows" || :
-		if [ $status -ne 0 ]; then
-			echo "the guest failed in mode $mode, run $run"
-			exit 1
-		fi
+		[ $status -eq 0 ] || fail "the guest failed in mode $mode, run $run"
+		echo "$mode, run $run: Linux"
+		linux "$mode" "$rows"
 	done
 done
