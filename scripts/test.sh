@@ -41,6 +41,8 @@ debug)
 	fi
 	;;
 esac
+# What is left to "make test-full" is what takes long.
+[ "${TEST_FULL:-0}" = 0 ] || total=${TEST_TIMEOUT:-$((total * 4))}
 kernel=${KERNEL:-$(host_image "$flavour" "$platform")}
 [ -r "$list" ] || die "no list of tests at $list"
 control=${CONTROL:-}

@@ -8,6 +8,9 @@
  * takes the interrupt and injects it, and the status tells why.
  *
  *   device_irq_test [INTERRUPTS [ROUNDS]]
+ *
+ * INTERRUPTS while everything about them is moved, 2000 by default; ROUNDS of kill -9 of
+ * the VMM while the device fires, 10 by default.
  */
 #include <poll.h>
 #include <sys/wait.h>
@@ -335,6 +338,8 @@ static void under_torture(uint64_t n)
 	for (i = 1; ok && i <= n; i++) {
 		excl_device_fire(&dev);
 		ok = wait_total(start + i);
+		if (!(i % 10000))
+			ksft_print_msg("%lu of %lu moved about\n", i, n);
 		/* Or the other thread would hardly come to do anything. */
 		usleep(rand_r(&seed) % 200);
 	}
@@ -473,7 +478,7 @@ static unsigned int stray(unsigned int *lines)
 int main(int argc, char **argv)
 {
 	unsigned int lines = 0, seed = 1;
-	uint64_t n, rounds, i, ok;
+	uint64_t n, few, rounds, i, ok;
 
 	ksft_print_header();
 	excl_require(NR_VCPUS);
@@ -481,6 +486,7 @@ int main(int argc, char **argv)
 	if (excl_stock())
 		ksft_exit_skip("about exclusive mode alone\n");
 	n = excl_arg(argc, argv, 1, 2000);
+	few = n < 2000 ? n : 2000;
 	rounds = excl_arg(argc, argv, 2, 10);
 	ksft_set_plan(46);
 	stray(&lines);
@@ -490,10 +496,10 @@ int main(int argc, char **argv)
 	start();
 	ksft_test_result(status_is(0, VECTOR_A, 0), "direct as soon as the vCPU has its CPU\n");
 	warm_up();
-	direct("to vCPU 0", 0, &host->a[0], n);
+	direct("to vCPU 0", 0, &host->a[0], few);
 	excl_device_route(ev.vm, GSI, TO(1), VECTOR_B);
 	ksft_test_result(status_is(1, VECTOR_B, 0), "another vCPU and vector\n");
-	direct("to vCPU 1", 1, &host->b[1], n);
+	direct("to vCPU 1", 1, &host->b[1], few);
 	messages();
 	host_affinity();
 	unbound();
@@ -506,8 +512,11 @@ int main(int argc, char **argv)
 	excl_vm_destroy(&ev);
 	excl_device_close(&dev);
 
-	for (i = 0, ok = 0; i < rounds; i++)
+	for (i = 0, ok = 0; i < rounds; i++) {
 		ok += kill_round(i, &seed);
+		if (!((i + 1) % 20))
+			ksft_print_msg("%lu of %lu VMMs killed so far\n", ok, i + 1);
+	}
 	ksft_print_msg("%lu of %lu VMMs killed\n", ok, rounds);
 	ksft_test_result(ok == rounds, "kill -9 while the device fires\n");
 	unplugged();
