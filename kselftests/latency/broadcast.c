@@ -41,7 +41,7 @@ static uint64_t rdtsc(void)
 }
 
 /* The other end of the VM's console takes its time. */
-static void __attribute__((noreturn)) end(int status)
+static _Noreturn void end(int status)
 {
 	fflush(stdout);
 	if (getpid() != 1)
@@ -53,7 +53,7 @@ static void __attribute__((noreturn)) end(int status)
 		pause();
 }
 
-static void __attribute__((noreturn)) die(const char *what, int error)
+static _Noreturn void die(const char *what, int error)
 {
 	printf("error: %s: %s\n", what, strerror(error));
 	end(1);
