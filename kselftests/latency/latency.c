@@ -17,7 +17,6 @@
 #include "excl.h"
 #include "guest.h"
 #include "../latency/guest.h"
-#include "apic.h"
 
 #define MEMORY		(16u << 20)
 #define LIMIT_S		600
