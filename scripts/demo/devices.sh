@@ -6,7 +6,7 @@
 # igb NIC and an NVMe disk, all emulated by the outer QEMU.  Read by host.sh.
 #
 # The other end of the e1000e is a virtio NIC of the host's, in the same hub; that of
-# the virtual function is its physical function.  Both have an iperf3 server.
+# the virtual function is its physical function.  Both have iperf3 servers.
 
 vfio_devices=
 
@@ -51,9 +51,20 @@ devices_prepare() {
 	vfio_bind "$(pci_find 0x8086:0x10d3)"
 	vfio_bind "$(pci_find 0x8086:0x10ca)"
 	vfio_bind "$(pci_find 0x1b36:0x0010)"
-	for dp_address in 10.0.1.1 10.0.2.1; do
-		iperf3 --server --daemon --bind $dp_address --affinity 0 \
-			--logfile "$out/iperf3-$dp_address.log" || fail "iperf3 does not start"
+}
+
+# devices_serve LOAD: what answers the guest.  iperf3 (3.16 and later) now and then hangs
+# when it has printed a test's report, and serves no other: each test has its own.
+devices_serve() {
+	case $1 in
+	nic) ds_address=10.0.1.1 ;;
+	vf) ds_address=10.0.2.1 ;;
+	*) return 0 ;;
+	esac
+	pkill -KILL -x iperf3 || :
+	for ds_port in 5201 5202 5203; do
+		iperf3 --server --daemon --bind $ds_address --port $ds_port --affinity 0 \
+			--logfile "$out/iperf3-$1-$ds_port.log" || fail "iperf3 does not start"
 	done
 }
 

@@ -160,6 +160,7 @@ run_mode() {
 	# shellcheck disable=SC2086 # words, two for each
 	set -- $loads
 	while [ $# -gt 0 ]; do
+		[ -z "$assigned" ] || devices_serve "$1"
 		ask "/tmp/guest-$mode" $load_limit "PREPARED $1" prepare "$1" >/dev/null ||
 			{ say_console "guest-$mode"; fail "$mode: $1 did not start"; }
 		note "$mode: $1, $2 requests"
