@@ -4,7 +4,10 @@
 # The inside part of "make quiet": one numbered point, or one half of one, in a host
 # that was booted for it.  Runs in /mnt/share (the payload).
 #
-#   host.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|count SECONDS [ROUNDS]
+#   host.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|cputime-boot|count SECONDS [ROUNDS]
+#
+# The third word of cputime is by how many percent CPU 0's idle time is off without the
+# series, on the same kernel, which it may be off here too.
 #
 # The host has five CPUs: 0 to 2 stay with it, 2 is the one that is hotplugged, 3
 # and 4 are owned.  For rcu it has two, of which 1 is owned.
@@ -17,6 +20,7 @@ set -eu
 what=$1
 seconds=$2
 rounds=${3:-1000}
+reference=${3:-0}
 hotplug_cpu=2
 control=0-2
 stress=
@@ -311,34 +315,58 @@ cpu_times() {
 	awk '/^cpu[0-9]/ { print } FILENAME ~ /uptime/ { print "now", $1 }' /proc/uptime /proc/stat
 }
 
-point_cputime() {
-	talk_start spin kselftests/quiet_guest spin 3
-	guest_spins spin
+# cputime_phase NAME COMMAND...: the CPUs' times while the command runs.
+cputime_phase() {
+	phase=$1
+	shift
+	note "CPU 3: $phase"
+	echo >$tracing/trace
+	echo 1 >$tracing/tracing_on
+	cpu_times >/tmp/stat.before
+	answer=
+	"$@"
+	cpu_times >/tmp/stat.after
+	echo 0 >$tracing/tracing_on
+	note "$answer"
+	lost=$(cat $tracing/per_cpu/cpu[012]/stats | awk '/^(overrun|dropped events)/ { n += $NF } END { print n }')
+	check 5 "$phase.trace_lost" "$lost" = 0 "events that the trace has not kept"
+	cat $tracing/trace >"$out/switches.$phase"
+	awk -v phase="$phase" -v answer="$answer" -v reference="$reference" -f quiet/cputime.awk \
+		/tmp/stat.before /tmp/stat.after "$out/switches.$phase" >>"$out/figures" ||
+		fail "the figures of phase $phase cannot be read"
+}
+
+cputime_trace() {
 	# Ticks miss tasks that are shorter than a tick and begin with one; the trace on
 	# the control CPUs does not.
 	echo 7 >$tracing/tracing_cpumask
 	echo 16384 >$tracing/buffer_size_kb
 	echo mono >$tracing/trace_clock
-	echo 1 >$tracing/events/sched/sched_switch/enable
-	for phase in guest user system; do
-		note "vCPU thread: $phase"
-		echo >$tracing/trace
-		echo 1 >$tracing/tracing_on
-		cpu_times >/tmp/stat.before
-		talk spin "$phase" $((seconds * 1000))
-		cpu_times >/tmp/stat.after
-		echo 0 >$tracing/tracing_on
-		note "$answer"
-		lost=$(cat $tracing/per_cpu/cpu[012]/stats | awk '/^(overrun|dropped events)/ { n += $NF } END { print n }')
-		check 5 "$phase.trace_lost" "$lost" = 0 "events that the trace has not kept"
-		cat $tracing/trace >"$out/switches.$phase"
-		awk -v phase="$phase" -v answer="$answer" -f quiet/cputime.awk \
-			/tmp/stat.before /tmp/stat.after "$out/switches.$phase" >>"$out/figures" ||
-			fail "the figures of phase $phase cannot be read"
+	echo "$1" >$tracing/events/sched/sched_switch/enable
+}
+
+point_cputime() {
+	talk_start spin kselftests/quiet_guest spin 3
+	guest_spins spin
+	cputime_trace 1
+	for mode in guest user system; do
+		cputime_phase $mode talk spin $mode $((seconds * 1000))
 	done
-	echo 0 >$tracing/events/sched/sched_switch/enable
+	cputime_trace 0
 	talk_end spin
 	figure 5 end 1
+}
+
+# The same duties of the control CPUs without any of this series: CPU 3 is nohz_full by
+# boot parameter and one task never leaves it.
+point_cputime_boot() {
+	grep -q 3 /sys/devices/system/cpu/nohz_full || fail "CPU 3 is not nohz_full"
+	taskset -c 3 sh -c 'while :; do :; done' &
+	spinner=$!
+	cputime_trace 1
+	cputime_phase boot sleep "$seconds"
+	cputime_trace 0
+	kill $spinner
 }
 
 # In the emulator that counts instructions; on the kernel with and without the series.
@@ -360,6 +388,7 @@ noise-boot) point_noise_boot ;;
 rcu) point_rcu ;;
 cycles) point_cycles ;;
 cputime) point_cputime ;;
+cputime-boot) point_cputime_boot ;;
 count) point_count ;;
 *) fail "no such point: $what" ;;
 esac
