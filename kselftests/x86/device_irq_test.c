@@ -325,11 +325,26 @@ static void *torture(void *arg)
 	return NULL;
 }
 
+/* For how long the vCPUs have had their CPUs to themselves, all of them together, in ns. */
+static uint64_t attached_ns(void)
+{
+	struct excl_counters c;
+	uint64_t ns = 0;
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		excl_counters_read(ev.vcpus[i], &c);
+		ns += c.attached_ns;
+	}
+	return ns;
+}
+
 static void under_torture(uint64_t n)
 {
 	struct kvm_excl_get_device_irq s;
 	int irq = excl_device_host_irq(&dev);
 	uint64_t start = total(), i, taken = excl_device_host_count(irq);
+	uint64_t attached = attached_ns(), since = excl_now_ns();
 	unsigned int seed = 2;
 	pthread_t thread;
 	bool ok = true;
@@ -345,6 +360,8 @@ static void under_torture(uint64_t n)
 	}
 	torture_stop = true;
 	pthread_join(thread, NULL);
+	ksft_print_msg("the vCPUs had their CPUs for %lu%% of the time\n",
+		       100 * (attached_ns() - attached) / NR_VCPUS / (excl_now_ns() - since));
 	usleep(50000);
 	taken = excl_device_host_count(irq) - taken;
 	ksft_print_msg("%lu of %lu while %lu new routes, %lu signals, %lu bindings, %lu affinities; %lu through the host\n",

@@ -27,14 +27,20 @@ while read -r name options; do
 	'' | '#'* | -*) continue ;;
 	esac
 	seconds=$limit
+	tries=1
 	for word in ${options%%#*}; do
 		case $word in
 		timeout=*) seconds=${word#*=} ;;
+		tries=*) tries=${word#*=} ;;
 		esac
 	done
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: control $name" >/dev/kmsg
-	run_one "$seconds" "$out/tap/$(tap_name "$name")" "./$name"
+	result=fail
+	while [ "$result" = fail ] && [ "$tries" -gt 0 ]; do
+		run_one "$seconds" "$out/tap/$(tap_name "$name")" "./$name"
+		tries=$((tries - 1))
+	done
 	echo "$result $status $name $took $reason" >>"$out/results"
 	tail -n 1 "$out/results"
 done <"$list"
