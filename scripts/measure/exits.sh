@@ -46,39 +46,52 @@ step() {
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $*" >>"$dir/steps"
 }
 
+# control COMMAND: have perf do it.  The status is 1 when perf has ended instead.
 control() {
 	echo "$1" >&8
 	ack=
-	# perf sends the terminating zero byte too; bash drops it.  When perf could not
-	# start nobody answers.
-	read -r -t 300 ack <&9 || :
+	for ((waited = 0; waited < 300; waited++)); do
+		# perf sends the terminating zero byte too; bash drops it.
+		read -r -t 1 ack <&9 && break
+		# The shell has reaped it by now.
+		kill -0 "$perf" 2>/dev/null || return 1
+	done
 	case $ack in
 	*ack*) ;;
 	*) die "perf did not acknowledge $1: $(cat "$dir/record.log")" ;;
 	esac
 }
 
-mkfifo "$tmp/ctl" "$tmp/ack"
-perf kvm stat record -p "$pid" -o "$tmp/perf.data" \
-	--delay=-1 --control "fifo:$tmp/ctl,$tmp/ack" >"$dir/record.log" 2>&1 &
-perf=$!
-exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
-
-step "perf starts"
-# Already so; it answers when it has started, which may take a while.
-control disable
+# At its first start in a boot perf 6.12 now and then ends with status 255, without a word.
+for _ in 1 2 3; do
+	# New ones, as the one before may hold what nobody has read.
+	rm -f "$tmp/ctl" "$tmp/ack"
+	mkfifo "$tmp/ctl" "$tmp/ack"
+	exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
+	step "perf starts"
+	perf kvm stat record -p "$pid" -o "$tmp/perf.data" \
+		--delay=-1 --control "fifo:$tmp/ctl,$tmp/ack" >"$dir/record.log" 2>&1 &
+	perf=$!
+	# Already so; it answers when it has started, which may take a while.
+	control disable && break
+	status=0
+	wait "$perf" || status=$?
+	perf=
+	step "perf ended with status $status: $(tail -n 1 "$dir/record.log")"
+done
+[ -n "$perf" ] || die "perf does not start: $(tail -n 1 "$dir/steps")"
 
 # A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
 if [ -e "$hist/hist" ]; then
 	echo 'hist:keys=common_pid,write,ecx.hex:size=4096' >"$hist/trigger" || :
 fi
 counters >"$tmp/before"
-control enable
+control enable || die "perf ended: $(cat "$dir/record.log")"
 step "load starts"
 status=0
 "$@" || status=$?
 step "load ended"
-control disable
+control disable || die "perf ended: $(cat "$dir/record.log")"
 counters >"$tmp/after"
 if [ -e "$hist/hist" ]; then
 	# Other VMs are counted there too: keep what this VMM's threads did.
