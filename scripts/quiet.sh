@@ -154,10 +154,10 @@ point_4() {
 	say "figure 4 end 1" >>"$figures"
 }
 
-# On a debug kernel so much runs between the end of an idle period and the time that is
-# taken as the beginning of the interrupt, and as much behind its end, that what is lost
-# can be seen on CPU 0, which keeps its tick while a CPU is nohz_full.  It is not the
-# series that does it: the same kernel with boot parameters says by how much.
+# A debug kernel does so much between the end of an idle period and the time that is taken
+# as the beginning of the interrupt, and behind its end, that the loss can be seen on CPU
+# 0, which keeps its tick while a CPU is nohz_full.  The same kernel with boot parameters
+# loses some, too, and is the reference.
 point_5() {
 	p5_seconds=20
 	p5_reference=
