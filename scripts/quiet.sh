@@ -90,6 +90,8 @@ boot() {
 }
 b_append=
 b_kernel=$kernel
+# What CPU 3 is compared with: a CPU that is isolated from boot on.
+isolated="isolcpus=nohz,domain,managed_irq,3 nohz_full=3 rcu_nocbs=3 irqaffinity=0-2"
 
 # "check" lines from figures of two boots.
 value() {
@@ -113,7 +115,7 @@ not_higher() {
 
 point_2() {
 	boot 2 noise-owned 300 --cpus 5 -- noise-owned 30 || return 0
-	b_append="isolcpus=nohz,domain,managed_irq,3 nohz_full=3 rcu_nocbs=3 irqaffinity=0-2"
+	b_append=$isolated
 	boot 2 noise-boot 300 --cpus 5 -- noise-boot 30 || return 0
 	for p2_mode in owned boot; do
 		p2_file=$BUILD/rig-$name-noise-$p2_mode/timerlat.$p2_mode
@@ -163,7 +165,7 @@ point_5() {
 	p5_reference=
 	if [ "$flavour" = debug ]; then
 		p5_seconds=60
-		b_append="isolcpus=nohz,domain,managed_irq,3 nohz_full=3 rcu_nocbs=3 irqaffinity=0-2"
+		b_append=$isolated
 		boot 5 cputime-boot 300 --cpus 4 -- cputime-boot $p5_seconds || return 0
 		p5_reference=$(value 5 boot.cpu0.idle_off_percent)
 	fi

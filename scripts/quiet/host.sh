@@ -187,9 +187,14 @@ point_noise_owned() {
 	talk_end claim
 }
 
-point_noise_boot() {
+# The host was booted with the parameters that this series does without.
+isolated_by_boot() {
 	grep -q 3 /sys/devices/system/cpu/nohz_full || fail "CPU 3 is not nohz_full"
 	grep -q 3 /sys/devices/system/cpu/isolated || fail "CPU 3 is not isolated"
+}
+
+point_noise_boot() {
+	isolated_by_boot
 	noise boot
 }
 
@@ -336,23 +341,27 @@ cputime_phase() {
 		fail "the figures of phase $phase cannot be read"
 }
 
-cputime_trace() {
+cputime_trace_start() {
 	# Ticks miss tasks that are shorter than a tick and begin with one; the trace on
 	# the control CPUs does not.
 	echo 7 >$tracing/tracing_cpumask
 	echo 16384 >$tracing/buffer_size_kb
 	echo mono >$tracing/trace_clock
-	echo "$1" >$tracing/events/sched/sched_switch/enable
+	echo 1 >$tracing/events/sched/sched_switch/enable
+}
+
+cputime_trace_end() {
+	echo 0 >$tracing/events/sched/sched_switch/enable
 }
 
 point_cputime() {
 	talk_start spin kselftests/quiet_guest spin 3
 	guest_spins spin
-	cputime_trace 1
+	cputime_trace_start
 	for mode in guest user system; do
 		cputime_phase $mode talk spin $mode $((seconds * 1000))
 	done
-	cputime_trace 0
+	cputime_trace_end
 	talk_end spin
 	figure 5 end 1
 }
@@ -360,12 +369,12 @@ point_cputime() {
 # The same duties of the control CPUs without any of this series: CPU 3 is nohz_full by
 # boot parameter and one task never leaves it.
 point_cputime_boot() {
-	grep -q 3 /sys/devices/system/cpu/nohz_full || fail "CPU 3 is not nohz_full"
+	isolated_by_boot
 	taskset -c 3 sh -c 'while :; do :; done' &
 	spinner=$!
-	cputime_trace 1
+	cputime_trace_start
 	cputime_phase boot sleep "$seconds"
-	cputime_trace 0
+	cputime_trace_end
 	kill $spinner
 }
 
