@@ -133,7 +133,7 @@ point_2() {
 # of them than the machine has, what is measured is when the machine lets each run.
 point_3() {
 	b_append=idle=poll
-	boot 3 rcu 400 --cpus 2 -- rcu 15 60 || :
+	boot 3 rcu 900 --cpus 2 -- rcu 15 60 || :
 }
 
 point_4() {

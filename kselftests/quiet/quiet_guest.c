@@ -21,6 +21,8 @@
 #include "guest.h"
 
 #define PORT_LEAVE	0x99
+/* cycle says how far it is each time it has done so many. */
+#define PROGRESS_ROUNDS	50
 
 enum phase { PHASE_GUEST, PHASE_USER, PHASE_SYSTEM };
 
@@ -232,6 +234,9 @@ static int cycle(unsigned long rounds)
 		release_sum += now - was;
 		if (now - was > release_max)
 			release_max = now - was;
+		/* On a debug kernel it takes a quarter of an hour and more. */
+		if (!((i + 1) % PROGRESS_ROUNDS))
+			printf("%lu of %lu\n", i + 1, rounds);
 	}
 	printf("cycles=%lu busy=%lu claim_mean_us=%lu claim_max_us=%lu release_mean_us=%lu release_max_us=%lu\n",
 	       rounds, busy, claim_sum / rounds / 1000, claim_max / 1000,

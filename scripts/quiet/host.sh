@@ -198,27 +198,35 @@ point_noise_boot() {
 	noise boot
 }
 
+# rcu_phase TURN STATE: time a quarter of the rounds with CPU 1 in that state.
+phases=0
+rcu_phase() {
+	phases=$((phases + 1))
+	note "turn $1: CPU 1: $2"
+	[ "$2" != spin ] || guest_spins spin
+	sleep 1
+	kselftests/quiet_rcu $((rounds / 4)) >/tmp/rcu || fail "quiet_rcu"
+	sed -n "s/^normal\|^expedited/$2 $phases &/p" /tmp/rcu >>"$out/rcu.raw"
+}
+
 point_rcu() {
 	taskset -pc 0 $$ >/dev/null
 	# A stall warning comes after five seconds instead of a minute.
 	echo 5 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
 	echo 5000 >/sys/module/rcupdate/parameters/rcu_exp_cpu_stall_timeout
 	: >"$out/rcu.raw"
-	# By turns, so that what else happens on the machine meets both.
-	for turn in 1 2 3; do
-		note "turn $turn: CPU 1 idle"
-		kselftests/quiet_rcu "$rounds" >/tmp/rcu || fail "quiet_rcu"
-		sed 's/^/idle /' /tmp/rcu >>"$out/rcu.raw"
-		note "turn $turn: a guest spins on CPU 1"
+	# How fast the emulator is differs from phase to phase. The ends of a turn against
+	# its middle, so that what changes slowly meets both.
+	for turn in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		rcu_phase $turn idle
 		talk_start spin kselftests/quiet_guest spin 1
-		guest_spins spin
-		sleep 2
-		kselftests/quiet_rcu "$rounds" >/tmp/rcu || fail "quiet_rcu"
-		sed 's/^/spin /' /tmp/rcu >>"$out/rcu.raw"
+		rcu_phase $turn spin
+		rcu_phase $turn spin
 		# Longer than the stall time, all of it in the guest.
-		[ $turn != 3 ] || sleep "$seconds"
+		[ $turn != 12 ] || sleep "$seconds"
 		guest_spins spin
 		talk_end spin
+		rcu_phase $turn idle
 	done
 	note "kicks of a guest that spins on CPU 1"
 	talk_start spin kselftests/quiet_guest spin 1
@@ -232,22 +240,28 @@ point_rcu() {
 	talk_end spin
 	for kind in normal expedited; do
 		for state in idle spin; do
-			sed -n "s/^$state $kind //p" "$out/rcu.raw" | sort -n >/tmp/rcu.sorted
-			awk -v prefix="figure 3 $kind.$state" '{ v[NR] = $1; sum += $1 } END {
+			sed -n "s/^$state [0-9]* $kind //p" "$out/rcu.raw" | sort -n >/tmp/rcu.sorted
+			awk -v prefix="figure 3 $kind.$state" '{ v[NR] = $1 } END {
 				print prefix ".samples", NR
 				print prefix ".median_ns", v[int((NR + 1) / 2)]
 				print prefix ".p90_ns", v[int(NR * 0.9 + 0.5)]
 				print prefix ".max_ns", v[NR]
 			}' /tmp/rcu.sorted >>"$out/figures"
 		done
-		# Higher or not: by rank (Mann and Whitney), which no outlier moves.
-		grep " $kind " "$out/rcu.raw" | sort -n -k 3,3 |
+		# Higher or not: the phases' medians by rank (Mann and Whitney), which no
+		# outlier moves. Not the samples, for those of a phase are alike.
+		grep " $kind " "$out/rcu.raw" | sort -n -k 2,2 -k 4,4 |
+			awk 'function median() { if (n) print state, v[int((n + 1) / 2)] }
+				$2 != phase { median(); phase = $2; state = $1; n = 0 }
+				{ v[++n] = $4 }
+				END { median() }' | sort -n -k 2,2 |
 			awk -v kind=$kind '{ rank[NR] = $1 } END {
 				for (i = 1; i <= NR; i++)
 					if (rank[i] == "spin") { sum += i; n++ }
 				m = NR - n
 				u = sum - n * (n + 1) / 2
 				z = (u - n * m / 2) / sqrt(n * m * (NR + 1) / 12)
+				print "figure 3 " kind ".phases", NR
 				printf "figure 3 %s.spin_over_idle_share %.3f\n", kind, u / (n * m)
 				printf "check 3 %s.spin_over_idle_z %.2f <= 3.09 is spinning slower than idle, in standard deviations (a chance of one in a thousand)\n", kind, z
 			}' >>"$out/figures"
@@ -286,7 +300,13 @@ point_cycles() {
 	timerlat_start
 	note "$rounds times claim and release"
 	was=$SECONDS
-	kselftests/quiet_guest cycle 3 "$rounds" >/tmp/cycle 2>&1 || fail "$(cat /tmp/cycle)"
+	(
+		set -o pipefail
+		kselftests/quiet_guest cycle 3 "$rounds" 2>&1 | tee /tmp/cycle |
+			while read -r line; do
+				[[ $line != *" of "* ]] || note "$line"
+			done
+	) || fail "$(cat /tmp/cycle)"
 	took=$((SECONDS - was))
 	timerlat_stop with
 	# shellcheck disable=SC2046 # words
