@@ -46,7 +46,7 @@ step() {
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $*" >>"$dir/steps"
 }
 
-# control COMMAND: have perf do it.  The status is 1 when perf has ended instead.
+# control COMMAND: have perf do it.
 control() {
 	echo "$1" >&8
 	ack=
@@ -54,7 +54,7 @@ control() {
 		# perf sends the terminating zero byte too; bash drops it.
 		read -r -t 1 ack <&9 && break
 		# The shell has reaped it by now.
-		kill -0 "$perf" 2>/dev/null || return 1
+		kill -0 "$perf" 2>/dev/null || die "perf has ended: $(cat "$dir/record.log")"
 	done
 	case $ack in
 	*ack*) ;;
@@ -62,36 +62,28 @@ control() {
 	esac
 }
 
-# At its first start in a boot perf 6.12 now and then ends with status 255, without a word.
-for _ in 1 2 3; do
-	# New ones, as the one before may hold what nobody has read.
-	rm -f "$tmp/ctl" "$tmp/ack"
-	mkfifo "$tmp/ctl" "$tmp/ack"
-	exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
-	step "perf starts"
-	perf kvm stat record -p "$pid" -o "$tmp/perf.data" \
-		--delay=-1 --control "fifo:$tmp/ctl,$tmp/ack" >"$dir/record.log" 2>&1 &
-	perf=$!
-	# Already so; it answers when it has started, which may take a while.
-	control disable && break
-	status=0
-	wait "$perf" || status=$?
-	perf=
-	step "perf ended with status $status: $(tail -n 1 "$dir/record.log")"
-done
-[ -n "$perf" ] || die "perf does not start: $(tail -n 1 "$dir/steps")"
+mkfifo "$tmp/ctl" "$tmp/ack"
+exec 8<>"$tmp/ctl" 9<>"$tmp/ack"
+step "perf starts"
+# Unless told not to, perf notes each thread's name after it has opened its events, and
+# ends with status 255 and no word when one has gone meanwhile: a VMM's idle workers do.
+perf kvm stat record --synth no -p "$pid" -o "$tmp/perf.data" \
+	--delay=-1 --control "fifo:$tmp/ctl,$tmp/ack" >"$dir/record.log" 2>&1 &
+perf=$!
+# Already so; it answers when it has started, which may take a while.
+control disable
 
 # A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
 if [ -e "$hist/hist" ]; then
 	echo 'hist:keys=common_pid,write,ecx.hex:size=4096' >"$hist/trigger" || :
 fi
 counters >"$tmp/before"
-control enable || die "perf ended: $(cat "$dir/record.log")"
+control enable
 step "load starts"
 status=0
 "$@" || status=$?
 step "load ended"
-control disable || die "perf ended: $(cat "$dir/record.log")"
+control disable
 counters >"$tmp/after"
 if [ -e "$hist/hist" ]; then
 	# Other VMs are counted there too: keep what this VMM's threads did.
