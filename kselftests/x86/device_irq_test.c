@@ -124,6 +124,11 @@ static void start(void)
 		ksft_exit_fail_msg("the guest does not start\n");
 }
 
+static bool entry_is_direct(struct kvm_excl_get_device_irq *s)
+{
+	return !excl_device_status(ev.ctx, s) && !s->why;
+}
+
 /* Direct to this vCPU with this vector, or (vCPU -1) the host's because of @why. */
 static bool status_is(int vcpu, unsigned int vector, unsigned int why)
 {
@@ -263,7 +268,7 @@ static void unbound(void)
 			 "unbound: the host takes it\n");
 	TEST_ASSERT(!excl_bind(ev.ctx, ev.vm->fd, 0), "bind: %s", strerror(errno));
 	/* Each vCPU takes its CPU at its next entry. */
-	ok = excl_wait(&ev, !excl_device_status(ev.ctx, &s) && !s.why, 10);
+	ok = excl_wait(&ev, entry_is_direct(&s), 10);
 	ksft_test_result(ok, "bound: direct again\n");
 	direct("bound again", 1, &host->b[1], 10);
 }
@@ -342,34 +347,25 @@ static uint64_t attached_ns(void)
 /* How the entry was at some interrupts, and what became of those. */
 static struct {
 	uint64_t looked, was_direct, stayed, taken;
-	struct kvm_excl_get_device_irq before;
-	uint64_t count;
-	bool direct;
 } seen;
 
-static bool entry_is_direct(struct kvm_excl_get_device_irq *s)
+/* Fire once. While nobody wrote an entry that is direct, the host gets nothing. */
+static bool fire_and_look(int irq, uint64_t want)
 {
-	return !excl_device_status(ev.ctx, s) && !s->why;
-}
+	struct kvm_excl_get_device_irq before, after;
+	bool direct = entry_is_direct(&before), ok;
+	uint64_t count = excl_device_host_count(irq);
 
-static void look_before(int irq)
-{
-	seen.direct = entry_is_direct(&seen.before);
-	seen.count = excl_device_host_count(irq);
+	excl_device_fire(&dev);
+	ok = wait_total(want);
+	count = excl_device_host_count(irq) - count;
 	seen.looked++;
-	seen.was_direct += seen.direct;
-}
-
-/* While nobody wrote an entry that is direct, the host got nothing. */
-static void look_after(int irq)
-{
-	uint64_t taken = excl_device_host_count(irq) - seen.count;
-	struct kvm_excl_get_device_irq s;
-
-	if (!seen.direct || !entry_is_direct(&s) || s.updates != seen.before.updates)
-		return;
-	seen.stayed++;
-	seen.taken += taken;
+	seen.was_direct += direct;
+	if (direct && entry_is_direct(&after) && after.updates == before.updates) {
+		seen.stayed++;
+		seen.taken += count;
+	}
+	return ok;
 }
 
 static void under_torture(uint64_t n)
@@ -380,18 +376,17 @@ static void under_torture(uint64_t n)
 	struct kvm_excl_get_device_irq s;
 	unsigned int seed = 2;
 	pthread_t thread;
-	bool ok = true, look;
+	bool ok = true;
 
 	pthread_create(&thread, NULL, torture, NULL);
 	for (i = 1; ok && i <= n; i++) {
 		/* Not each time: looking waits for a binding to be complete. */
-		look = !(i % 8);
-		if (look)
-			look_before(irq);
-		excl_device_fire(&dev);
-		ok = wait_total(start + i);
-		if (look)
-			look_after(irq);
+		if (i % 8) {
+			excl_device_fire(&dev);
+			ok = wait_total(start + i);
+		} else {
+			ok = fire_and_look(irq, start + i);
+		}
 		if (!(i % 10000))
 			ksft_print_msg("%lu of %lu moved about\n", i, n);
 		/* Or the other thread would hardly come to do anything. */
@@ -410,7 +405,7 @@ static void under_torture(uint64_t n)
 	ksft_test_result(ok && total() - start == n, "moved about: each exactly once\n");
 	ksft_test_result(moves && kicks && bindings && writes && seen.stayed && !seen.taken,
 			 "moved about: all that moves it has run, and what is direct is not the host's\n");
-	excl_wait(&ev, !excl_device_status(ev.ctx, &s) && !s.why, 10);
+	excl_wait(&ev, entry_is_direct(&s), 10);
 }
 
 /* INTx of the same device: level-triggered, so by way of the host, with each EOI seen. */

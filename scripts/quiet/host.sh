@@ -217,13 +217,14 @@ point_rcu() {
 	: >"$out/rcu.raw"
 	# How fast the emulator is differs from phase to phase. The ends of a turn against
 	# its middle, so that what changes slowly meets both.
-	for turn in 1 2 3 4 5 6 7 8 9 10 11 12; do
+	turns=12
+	for ((turn = 1; turn <= turns; turn++)); do
 		rcu_phase $turn idle
 		talk_start spin kselftests/quiet_guest spin 1
 		rcu_phase $turn spin
 		rcu_phase $turn spin
 		# Longer than the stall time, all of it in the guest.
-		[ $turn != 12 ] || sleep "$seconds"
+		[ $turn != $turns ] || sleep "$seconds"
 		guest_spins spin
 		talk_end spin
 		rcu_phase $turn idle
@@ -391,11 +392,11 @@ point_cputime() {
 point_cputime_boot() {
 	isolated_by_boot
 	taskset -c 3 sh -c 'while :; do :; done' &
-	spinner=$!
+	load=$!
 	cputime_trace_start
 	cputime_phase boot sleep "$seconds"
 	cputime_trace_end
-	kill $spinner
+	kill_all $load
 }
 
 # In the emulator that counts instructions; on the kernel with and without the series.
