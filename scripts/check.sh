@@ -13,13 +13,15 @@
 #   - the list of control tests has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
 #     module
+#   - what judges the results of the tests does so (scripts/results_test.py)
 #
+# RESULTS=FILE: leaves a result for each there, as the tests do (Documentation/testing.md).
 # FULL=1 adds: every prefix of the series compiles (takes hours from nothing).
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
-need git perl shellcheck gcc g++ sparse make
+need git perl python3 shellcheck gcc g++ sparse make
 # checkpatch runs a script with modules that deps.sh installs for the distribution's
 # own Python.
 PATH=/usr/bin:$PATH
@@ -32,13 +34,18 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
 
+results=${RESULTS:-/dev/null}
+: >"$results"
+
 # verdict NAME FILE: FILE holds the complaints; none is what is wanted.
 verdict() {
 	if [ ! -s "$2" ]; then
 		say "check: ok    $1"
+		say "pass check 0 $1" >>"$results"
 		return
 	fi
 	say "check: FAIL  $1 ($(wc -l <"$2") lines)"
+	say "fail check 0 $1: $(head -n 1 "$2")" >>"$results"
 	{
 		echo "--- $1"
 		cat "$2"
@@ -61,11 +68,15 @@ for file in $(sources scripts .ci kselftests module/tools); do
 done >"$tmp/shellcheck" 2>&1
 verdict "shellcheck" "$tmp/shellcheck"
 
-for file in $(sources '*.[chS]' '*.sh' '*.awk' '*.bt' '*Kbuild' '*Makefile' '*/init' '.ci/*'); do
+for file in $(sources '*.[chS]' '*.sh' '*.py' '*.awk' '*.bt' '*Kbuild' '*Makefile' '*/init' '.ci/*'); do
 	head -n 3 "$TOP/$file" | grep -q 'SPDX-License-Identifier: GPL-2.0' ||
 		echo "no SPDX line: $file"
 done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
+
+"$TOP/scripts/results_test.py" >"$tmp/judge.out" 2>&1 || cp "$tmp/judge.out" "$tmp/judge"
+touch "$tmp/judge"
+verdict "what judges the results" "$tmp/judge"
 
 # allowed: drop from checkpatch's "PATH:LINE: LEVEL:TYPE: TEXT" what is allowed.
 allowed() {
@@ -155,13 +166,16 @@ if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
 	verdict "sparse, module" "$tmp/sparse"
 else
 	say "check: --    sparse needs a built kernel (make kernel)"
+	say "skip check 0 sparse: needs a built kernel" >>"$results"
 fi
 
 if [ -n "${FULL:-}" ]; then
 	if "$TOP/scripts/check-prefixes.sh"; then
 		say "check: ok    every prefix of the series compiles"
+		say "pass check 0 every prefix of the series compiles" >>"$results"
 	else
 		say "check: FAIL  every prefix of the series compiles"
+		say "fail check 0 every prefix of the series compiles" >>"$results"
 		bad=$((bad + 1))
 	fi
 fi

@@ -50,43 +50,8 @@ one stock "$(host_image stock "$platform")"
 say "control: the patched kernel"
 one patched "${KERNEL:-$(host_image exclusive "$platform")}"
 
-awk -v stock="$report/stock/results" -v patched="$report/patched/results" '
-function rest(	s) {
-	s = $0
-	sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ ?/, "", s)
-	return s
-}
-function take(file, result, status, why, seconds) {
-	while ((getline <file) > 0) {
-		if ($0 == "end" || NF < 4)
-			continue
-		result[$3] = $1
-		status[$3] = $2
-		seconds[$3] = $4
-		why[$3] = rest()
-	}
-	close(file)
-}
-function told(result, status, why, name) {
-	if (!(name in result))
-		return "no result"
-	return result[name] " (status " status[name] ")" (why[name] == "" ? "" : " " why[name])
-}
-/^[A-Za-z0-9_]/ { name[++names] = $1 }
-END {
-	take(stock, sr, ss, sw, st)
-	take(patched, pr, ps, pw, pt)
-	for (i = 1; i <= names; i++) {
-		n = name[i]
-		if (!(n in sr) || !(n in pr) || sr[n] != pr[n] || ss[n] != ps[n])
-			print "fail control/" n, pt[n] + 0, "unpatched: " told(sr, ss, sw, n) \
-				"; patched: " told(pr, ps, pw, n)
-		else if (pr[n] == "skip")
-			print "skip control/" n, pt[n], pw[n]
-		else
-			print "pass control/" n, pt[n], (pr[n] == "pass" ? "" : "the same on both: " pw[n])
-	}
-}' "$TOP/kselftests/control" >>"$report/results"
+"$TOP/scripts/results.py" control "$TOP/kselftests/control" "$report/stock/results" \
+	"$report/patched/results" >>"$report/results"
 say "control: $(grep -c '^pass ' "$report/results" || :) the same," \
 	"$(grep -c '^skip ' "$report/results" || :) skipped on both," \
 	"$(grep -c '^fail ' "$report/results" || :) differ"

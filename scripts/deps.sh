@@ -9,7 +9,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 . "$TOP/scripts/lib.sh"
 
 packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-utils
-	kmod rsync perl python3-minimal ccache mmdebstrap util-linux procps
+	kmod rsync perl python3 ccache mmdebstrap util-linux procps
 	debian-archive-keyring libjson-c-dev sparse shellcheck
 	python3-ply python3-git e2fsprogs isolinux syslinux-common xorriso"
 # With a tree of one's own the packaged source is not needed.

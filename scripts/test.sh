@@ -9,7 +9,9 @@
 # The control (scripts/control.sh) is part of it on the platform amd, unless another
 # kernel than the patched one, or another list, is asked for.  CONTROL=0 leaves it out,
 # CONTROL=1 has it on another platform, CONTROL=only leaves everything else out.
-# TEST_FULL=1 runs what a list leaves to "make test-full", too.
+# TEST_FULL=1 runs what a list leaves to "make test-full", too.  TEST_PART=NAME is what this
+# is called in build/report/, as one of several: its last line is not the one that says how
+# all ended.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -51,7 +53,7 @@ if [ -z "$control" ]; then
 	[ "$flavour/$platform/${TEST_LIST:-}" != exclusive/amd/ ] || control=1
 fi
 
-name=$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}
+name=${TEST_PART:-$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}}
 payload=$BUILD/payload-test-$name
 out=$BUILD/rig-test-$name
 report=$REPORT/test-$name
@@ -108,9 +110,4 @@ if [ "$control" != 0 ]; then
 fi
 cp "$out/results" "$report/results"
 
-passed=$(grep -c '^pass ' "$out/results" || :)
-failed=$(grep -c -E '^(fail|required-skip) ' "$out/results" || :)
-skipped=$(grep -c '^skip ' "$out/results" || :)
-grep -E '^(fail|required-skip|skip) ' "$out/results" || :
-say "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+exec "$TOP/scripts/results.py" summary "$report/results" ${TEST_PART:+"$TEST_PART"}

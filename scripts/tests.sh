@@ -49,7 +49,7 @@ test_run() {
 	tr_start=$(date +%s)
 	tr_status=0
 	rm -f "$REPORT/test-$run/results"
-	"$@" env PLATFORM="$platform" FLAVOUR="$flavour" TEST_FULL=$full \
+	"$@" env TEST_PART="$run" PLATFORM="$platform" FLAVOUR="$flavour" TEST_FULL=$full \
 		${model:+BOCHS_CPU=$model} "$TOP/scripts/test.sh" </dev/null || tr_status=$?
 	{
 		sed "s/^/$run /" "$REPORT/test-$run/results" 2>/dev/null ||
@@ -107,67 +107,6 @@ for run in $order; do
 done
 rm -rf "$parts"
 status=0
-! grep -qE '^[^ ]+ wall [0-9]+ [^0]' "$table" || status=1
-
-# A test's seconds are the emulated host's; those of a run, and of what was built for it,
-# are real.  A test that runs more than once in a run is one row.
-awk -v times="$LOGS/times" '
-function minutes(s) { return sprintf("%d:%02d", s / 60, s % 60) }
-function row(what,	i, line) {
-	line = sprintf("%-34s", what)
-	for (i = 1; i <= runs; i++)
-		line = line sprintf(" %*s", length(run[i]) > 8 ? length(run[i]) : 8, cell[what, run[i]])
-	print line
-}
-!($1 in known) { known[$1] = 1; run[++runs] = $1; cell["", $1] = $1 }
-$2 == "wall" { cell["real time", $1] = minutes($3); next }
-NF < 4 { next }
-{
-	result = $2
-	name = $3
-	sub(/^control\/.*/, "control", name)
-	# Arguments come before the seconds, a suite of KUnit is one.
-	seconds = 4
-	while (seconds < NF && $seconds !~ /^[0-9]+$/)
-		seconds++
-	while ($(seconds + 1) ~ /^[0-9]+$/)
-		seconds++
-	if (name == "kunit")
-		name = name " " $4
-	if (!(name in row_of)) { row_of[name] = ++rows; title[rows] = name }
-	took[name, $1] += $seconds
-	result = result == "pass" || result == "skip" ? result : "FAIL"
-	seen[name, $1, result] = 1
-	count[result, $1]++
-}
-END {
-	row("")
-	for (r = 1; r <= rows; r++) {
-		t = title[r]
-		for (i = 1; i <= runs; i++)
-			cell[t, run[i]] = (t, run[i], "FAIL") in seen ? "FAIL" : \
-				(t, run[i], "pass") in seen ? took[t, run[i]] " s" : \
-				(t, run[i], "skip") in seen ? "skip" : ""
-		row(t)
-	}
-	for (i = 1; i <= runs; i++) {
-		cell["passed", run[i]] = count["pass", run[i]] + 0
-		cell["failed", run[i]] = count["FAIL", run[i]] + 0
-		cell["skipped", run[i]] = count["skip", run[i]] + 0
-	}
-	row("passed")
-	row("failed")
-	row("skipped")
-	row("real time")
-	print ""
-	print "What was built for it, in real time:"
-	while ((getline <times) > 0) {
-		if (!($1 in last))
-			step[++steps] = $1
-		last[$1] = $2
-	}
-	for (i = 1; i <= steps; i++)
-		printf "%-34s %8s\n", step[i], minutes(last[step[i]])
-}' "$table" >"$REPORT/$name.txt"
+"$TOP/scripts/results.py" table "$table" "$LOGS/times" >"$REPORT/$name.txt" || status=$?
 cat "$REPORT/$name.txt"
 exit "$status"

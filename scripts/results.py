@@ -1,0 +1,252 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Judge what the tests left behind.
+
+  results.py summary RESULTS [NAME]
+      One run: what did not pass, and how many did.
+  results.py control LIST UNPATCHED PATCHED
+      What the control's tests said on the two kernels, as results.
+  results.py table RESULTS [TIMES]
+      Several runs side by side, and what was built for them.
+
+Documentation/testing.md, "Results", has the form of the files.  The status of summary and
+table is 0 when nothing failed and something passed.
+"""
+
+import collections
+import inspect
+import sys
+
+RESULTS = ("pass", "fail", "skip", "required-skip")
+
+Result = collections.namedtuple("Result", "result name seconds reason")
+
+
+def parse(line):
+    """One line of results; one that cannot be read has failed.
+
+    Arguments of a test may be numbers and come before its seconds, so the seconds are the
+    last of the first numbers in a row.
+    """
+    words = line.split()
+    at = 2
+    while at < len(words) and not words[at].isdecimal():
+        at += 1
+    while at + 1 < len(words) and words[at + 1].isdecimal():
+        at += 1
+    if at >= len(words) or words[0] not in RESULTS:
+        return Result("fail", "unreadable", 0, line.strip())
+    return Result(words[0], " ".join(words[1:at]), int(words[at]), " ".join(words[at + 1:]))
+
+
+def verdict(result):
+    """What counts: a required test that skips has failed."""
+    return result.result if result.result in ("pass", "skip") else "fail"
+
+
+def count(results):
+    """How many passed, failed and were skipped."""
+    counts = collections.Counter(verdict(r) for r in results)
+    return counts["pass"], counts["fail"], counts["skip"]
+
+
+def total(counts):
+    return "%d passed, %d failed, %d skipped" % tuple(counts)
+
+
+def brief(counts):
+    """The same of a part: no line that is taken for that of the whole."""
+    return "%d pass, %d fail, %d skip" % tuple(counts)
+
+
+def good(counts):
+    return counts[0] > 0 and counts[1] == 0
+
+
+def lines_of(path):
+    """The lines of a file that may not be there, or hold what a crash left in it."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in file if line.strip()]
+    except FileNotFoundError:
+        return []
+
+
+def results_of(lines):
+    return [parse(line) for line in lines if line.strip() != "end"]
+
+
+class Run:
+    """A column of the table: the results of one run, its real time and its status."""
+
+    def __init__(self, name):
+        self.name = name
+        self.lines = []
+        self.seconds = 0
+        self.status = None
+
+    def results(self):
+        """The results, and a failure where the run failed and none of them says so."""
+        results = results_of(self.lines)
+        if self.status == 0 and good(count(results)):
+            return results
+        if count(results)[1] == 0:
+            why = {None: "did not end", 0: "nothing passed"}.get(self.status,
+                                                                 "status %s" % self.status)
+            results.append(Result("fail", "run", 0, why))
+        return results
+
+
+def runs_of(lines):
+    """Runs from "RUN RESULT ..." lines; "RUN wall SECONDS STATUS" ends one."""
+    runs = {}
+    for line in lines:
+        name, _, rest = line.partition(" ")
+        run = runs.setdefault(name, Run(name))
+        words = rest.split()
+        if words[:1] == ["wall"] and len(words) == 3:
+            run.seconds, run.status = int(words[1]), int(words[2])
+        else:
+            run.lines.append(rest)
+    return list(runs.values())
+
+
+def minutes(seconds):
+    return "%d:%02d" % divmod(seconds, 60)
+
+
+def row_of(name):
+    """The row that a test is in: of whatever arguments, and the control is one."""
+    words = name.split()
+    if words[0].startswith("control/"):
+        return "control"
+    return " ".join(words[:2 if words[0] == "kunit" else 1])
+
+
+def cell(results):
+    """What the table says of the results of one test in one run."""
+    verdicts = {verdict(r) for r in results}
+    if "fail" in verdicts:
+        return "FAIL"
+    if "pass" in verdicts:
+        return "%d s" % sum(r.seconds for r in results)
+    return "skip" if results else ""
+
+
+def table(runs, times):
+    """Lines of the table, and the counts of all.
+
+    A test's seconds are the emulated host's; those of a run, and of what was built for it,
+    are real.  A test that runs more than once in a run is one row.
+    """
+    rows = {}
+    counts = []
+    failed = []
+    for run in runs:
+        results = run.results()
+        counts.append(count(results))
+        for result in results:
+            rows.setdefault(row_of(result.name), {}).setdefault(run.name, []).append(result)
+            if verdict(result) == "fail":
+                failed.append("%s: %s: %s" % (run.name, result.name,
+                                              result.reason or result.result))
+
+    def line(title, cells):
+        return "%-34s" % title + "".join(
+            " %*s" % (max(8, len(run.name)), text) for run, text in zip(runs, cells))
+
+    lines = [line("", [run.name for run in runs])]
+    for title, of in rows.items():
+        lines.append(line(title, [cell(of.get(run.name, [])) for run in runs]))
+    for i, title in enumerate(("passed", "failed", "skipped")):
+        lines.append(line(title, [of[i] for of in counts]))
+    lines.append(line("real time", [minutes(run.seconds) for run in runs]))
+    if failed:
+        lines += ["", "What failed:"] + failed
+    last = {}
+    for words in map(str.split, times):
+        if len(words) == 2 and words[1].isdecimal():
+            last[words[0]] = int(words[1])
+    if last:
+        lines += ["", "What was built for it, in real time:"]
+        lines += ["%-34s %8s" % (step, minutes(s)) for step, s in last.items()]
+    return lines, [sum(of[i] for of in counts) for i in range(3)]
+
+
+def control(tests, unpatched, patched):
+    """Compare the control's results on two kernels: yields result lines.
+
+    A test that ends the same way on both passes, also when it fails on both; one that
+    skips on both says nothing and is a skip.
+    """
+    def by_name(lines):
+        found = {}
+        for line in lines:
+            words = line.split(None, 4)
+            if len(words) >= 4 and words[3].isdecimal():
+                found[words[2]] = words + [""] * (5 - len(words))
+        return found
+
+    def told(words):
+        if not words:
+            return "no result"
+        return ("%s (status %s) %s" % (words[0], words[1], words[4])).rstrip()
+
+    was, now = by_name(unpatched), by_name(patched)
+    for name in tests:
+        before, after = was.get(name), now.get(name)
+        seconds = after[3] if after else "0"
+        if not before or not after or before[:2] != after[:2]:
+            yield "fail control/%s %s unpatched: %s; patched: %s" % (
+                name, seconds, told(before), told(after))
+        elif after[0] == "skip":
+            yield "skip control/%s %s %s" % (name, seconds, after[4])
+        elif after[0] == "pass":
+            yield "pass control/%s %s" % (name, seconds)
+        else:
+            yield "pass control/%s %s the same on both: %s" % (name, seconds, after[4])
+
+
+def control_tests(lines):
+    """The tests that kselftests/control has run."""
+    return [line.split()[0] for line in lines if line[0].isalnum() or line[0] == "_"]
+
+
+def do_summary(results, name=None):
+    results = results_of(lines_of(results))
+    for result in results:
+        if result.result != "pass":
+            print(("%s %s %d %s" % result).rstrip())
+    counts = count(results)
+    # The one line that says how several runs ended is the table's.
+    print(total(counts) if name is None else "%s: %s" % (name, brief(counts)))
+    return not good(counts)
+
+
+def do_control(tests, unpatched, patched):
+    for line in control(control_tests(lines_of(tests)), lines_of(unpatched), lines_of(patched)):
+        print(line.rstrip())
+    return False
+
+
+def do_table(results, times=None):
+    lines, counts = table(runs_of(lines_of(results)), lines_of(times) if times else [])
+    print("\n".join(lines + ["", total(counts)]))
+    return not good(counts)
+
+
+COMMANDS = {"summary": do_summary, "control": do_control, "table": do_table}
+
+
+def main(argv):
+    try:
+        command = COMMANDS[argv[0]]
+        inspect.signature(command).bind(*argv[1:])
+    except (IndexError, KeyError, TypeError):
+        print(__doc__, file=sys.stderr)
+        return 2
+    return int(command(*argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
