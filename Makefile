@@ -10,6 +10,9 @@
 #   JOBS=N                parallel jobs (default: CPUs + 1)
 #   PLATFORM=NAME         the emulated host of demo: amd (default) or intel;
 #                         of test, that one alone (amd-bochs too)
+#   PART=NAME             of test, test-full and soak: this part alone (PART=list: which)
+#   FORCE=1               test-full: also what passed and has not changed since
+#   SOAK_ROUNDS=N         rounds of soak (default: 10)
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:
@@ -26,7 +29,7 @@ S := $(TOP)/scripts
 KERNEL_BUILD ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 
-export KSRC KVM_EXCL_CACHE JOBS PLATFORM
+export KSRC KVM_EXCL_CACHE JOBS PLATFORM PART
 
 # What a platform's emulator is, where the root file system does not have it.
 EMULATOR_intel := bochs
@@ -106,12 +109,21 @@ demo-stock: initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the s
 	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs bochs kernel-stock-rig kernel module tools kselftests	## run the tests on all emulated platforms (PLATFORM: on one), and the control
+test: initramfs bochs kernel module tools kselftests	## run every kind of test on all emulated platforms (PLATFORM: on one)
 	@$(S)/tests.sh
 
+# What a part needs besides is made when it has to run.
 .PHONY: test-full
-test-full: initramfs bochs kernel-stock-rig kernel kernel-debug module module-debug tools kselftests	## the same on both kernels and all CPU models, nothing left out (hours)
+test-full: $(if $(filter list,$(PART)),,apply initramfs)	## all tests on both kernels and all CPU models, in parts; what passed stays passed until it changes
 	@$(S)/tests.sh full
+
+.PHONY: test-parts
+test-parts:	## list the parts of test-full: what each took, and how it ended
+	@PART=list $(S)/tests.sh full
+
+.PHONY: soak
+soak: $(if $(filter list,$(PART)),,deps)	## the tests for hours, in parts (PART=list: which)
+	@$(S)/tests.sh soak
 
 .PHONY: test-debug
 test-debug: initramfs $(EMULATOR) kernel-debug module-debug tools kselftests	## run the tests on the debug kernel

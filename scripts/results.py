@@ -8,13 +8,27 @@
       What the control's tests said on the two kernels, as results.
   results.py table RESULTS [TIMES]
       Several runs side by side, and what was built for them.
+  results.py record DIR PART INPUTS RESULTS
+      Remember how a part of the tests ended, and what went into it.
+  results.py show DIR PART
+      The results that are remembered of it.
+  results.py states DIR INPUTS_DIR
+      Of each part that begins a line of the input whether it has to run: "PART passed
+      WHEN", else "stale", "failed" or "never", and more.  INPUTS_DIR has its INPUTS.
+  results.py parts DIR INPUTS_DIR
+      The same to look at, with what it took; its minutes follow the part in the input.
+  results.py log FILE RESULTS NAME=VALUE...
+      Add a line of JSON for each run to a log.
 
 Documentation/testing.md, "Results", has the form of the files.  The status of summary and
 table is 0 when nothing failed and something passed.
 """
 
 import collections
+import datetime
 import inspect
+import json
+import os
 import sys
 
 RESULTS = ("pass", "fail", "skip", "required-skip")
@@ -95,6 +109,12 @@ class Run:
                                                                  "status %s" % self.status)
             results.append(Result("fail", "run", 0, why))
         return results
+
+    def json(self):
+        results = self.results()
+        counts = dict(zip(("passed", "failed", "skipped"), count(results)))
+        return {"seconds": self.seconds, **counts,
+                "failures": [r._asdict() for r in results if verdict(r) == "fail"]}
 
 
 def runs_of(lines):
@@ -212,6 +232,58 @@ def control_tests(lines):
     return [line.split()[0] for line in lines if line[0].isalnum() or line[0] == "_"]
 
 
+def record_path(directory, part):
+    return os.path.join(directory, part + ".json")
+
+
+def read_record(directory, part):
+    try:
+        with open(record_path(directory, part), encoding="utf-8") as file:
+            record = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    good_one = (isinstance(record, dict) and record.get("part") == part and
+                {"date", "inputs", "results"} <= set(record))
+    return record if good_one else None
+
+
+def write_record(directory, part, inputs, lines, date):
+    """Keep it; what is kept is the old record or the new one, also after a crash."""
+    os.makedirs(directory, exist_ok=True)
+    path = record_path(directory, part)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump({"part": part, "date": date, "inputs": inputs, "results": lines}, file,
+                  indent=1)
+        file.write("\n")
+    os.replace(path + ".new", path)
+
+
+def inputs_of(lines):
+    """What went into a part: "NAME HASH" lines."""
+    return dict(line.split(None, 1) for line in lines)
+
+
+def record_run(record):
+    """The run of a part that is remembered."""
+    runs = runs_of(record["results"])
+    return runs[0] if len(runs) == 1 else Run(record["part"])
+
+
+def state(record, inputs):
+    """The state of a part, and more about it."""
+    if record is None:
+        return "never", ""
+    changed = sorted(name for name in set(inputs) | set(record["inputs"])
+                     if inputs.get(name) != record["inputs"].get(name))
+    # Judged anew: what it said is remembered, not what was thought of it.
+    counts = count(record_run(record).results())
+    if not good(counts):
+        return "failed", "%s: %s" % (record["date"], brief(counts))
+    if changed or not inputs:
+        return "stale", "passed %s; changed: %s" % (record["date"], ", ".join(changed))
+    return "passed", record["date"]
+
+
 def do_summary(results, name=None):
     results = results_of(lines_of(results))
     for result in results:
@@ -235,7 +307,54 @@ def do_table(results, times=None):
     return not good(counts)
 
 
-COMMANDS = {"summary": do_summary, "control": do_control, "table": do_table}
+def do_record(directory, part, inputs, results):
+    date = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    write_record(directory, part, inputs_of(lines_of(inputs)), lines_of(results), date)
+    return False
+
+
+def do_show(directory, part):
+    record = read_record(directory, part)
+    for line in record["results"] if record else []:
+        print(line)
+    return record is None
+
+
+def states_of(directory, inputs):
+    for words in (line.split() for line in sys.stdin if line.strip()):
+        record = read_record(directory, words[0])
+        yield (words, record, *state(record, inputs_of(lines_of(os.path.join(inputs, words[0])))))
+
+
+def do_states(directory, inputs):
+    for words, _, text, more in states_of(directory, inputs):
+        print(("%s %s %s" % (words[0], text, more)).rstrip())
+    return False
+
+
+def do_parts(directory, inputs):
+    for words, record, text, more in states_of(directory, inputs):
+        took = "about %s:00" % words[1]
+        if record and record_run(record).seconds:
+            took = minutes(record_run(record).seconds)
+        print(("%-20s %12s  %-6s  %s" % (words[0], took, text, more)).rstrip())
+    return False
+
+
+def do_log(log, results, *more):
+    date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    with open(log, "a", encoding="utf-8") as file:
+        for run in runs_of(lines_of(results)):
+            line = {"part": run.name, "date": date, **run.json(),
+                    **{k: int(v) if v.isdecimal() else v
+                       for k, v in (arg.split("=", 1) for arg in more)}}
+            file.write(json.dumps(line) + "\n")
+    return False
+
+
+COMMANDS = {"summary": do_summary, "control": do_control, "table": do_table,
+            "record": do_record, "show": do_show, "states": do_states,
+            "parts": do_parts, "log": do_log}
 
 
 def main(argv):

@@ -1,12 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of results.py."""
+"""Tests of results.py, and of tests.sh with parts that only say how they ended."""
 
+import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
 import results  # noqa: E402  beside this file
+
+SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
 
 class Lines(unittest.TestCase):
@@ -124,6 +131,206 @@ class Control(unittest.TestCase):
             ["fail control/smm_test 5 unpatched: no result; patched: pass (status 0)"])
         self.assertEqual(self.compared([], []), [
             "fail control/smm_test 0 unpatched: no result; patched: no result"])
+
+
+class Records(unittest.TestCase):
+    GOOD = ["amd pass x 1", "amd wall 3 0"]
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def state(self, lines, inputs):
+        results.write_record(self.dir, "amd", {"kernel": "1", "list": "2"}, lines, "today")
+        return results.state(results.read_record(self.dir, "amd"), inputs)
+
+    def test_states(self):
+        same = {"kernel": "1", "list": "2"}
+        self.assertEqual(results.state(results.read_record(self.dir, "amd"), same)[0], "never")
+        self.assertEqual(self.state(self.GOOD, same), ("passed", "today"))
+        self.assertEqual(self.state(self.GOOD, {"kernel": "3", "list": "2"}),
+                         ("stale", "passed today; changed: kernel"))
+        self.assertEqual(self.state(self.GOOD, {"kernel": "1"})[0], "stale")
+        self.assertEqual(self.state(self.GOOD, {**same, "rig": "5"})[0], "stale")
+        self.assertEqual(self.state(self.GOOD, {})[0], "stale")
+        self.assertEqual(self.state(["amd fail x 1", "amd wall 3 1"], same),
+                         ("failed", "today: 0 pass, 1 fail, 0 skip"))
+        self.assertEqual(self.state(["amd pass x 1"], same)[0], "failed")
+        self.assertEqual(self.state([], same)[0], "failed")
+
+    def test_what_is_no_record_is_none(self):
+        path = results.record_path(self.dir, "amd")
+        for text in ("", "{", "[]", '{"part": "intel"}', '{"part": "amd"}'):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertIsNone(results.read_record(self.dir, "amd"), text)
+
+
+class Runner(unittest.TestCase):
+    """tests.sh, make and the parts' scripts being stubs that say what they were called for."""
+
+    STUB = """#!/bin/sh
+case ${0##*/} in
+test.sh) part=$TEST_PART out=$TOP/build/report/test-$part/results ;;
+check.sh) part=check out=$RESULTS ;;
+silicon.sh)
+    part=silicon out=$TOP/build/report/silicon/1-intel/results
+    mkdir -p "${out%/*}"
+    ;;
+esac
+echo "${0##*/} $part ${PLATFORM:--} ${FLAVOUR:--} ${TEST_FULL:--} ${SEEDS:--}" >>"$TOP/ran"
+[ -z "${TEST_LIST:-}" ] || cat "$TEST_LIST" >>"$TOP/ran"
+[ ! -f "$TOP/edit" ] || . "$TOP/edit"
+case " $(cat "$TOP/fail" 2>/dev/null) " in
+*" $part "*)
+    echo "fail x_test 1 oh" >"$out"
+    exit 1
+    ;;
+*" silent:$part "*)
+    exit 0
+    ;;
+esac
+echo "pass x_test 1" >"$out"
+"""
+
+    def setUp(self):
+        self.top = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.top)
+        for name in ("bin", "kselftests", "scripts/rig"):
+            os.makedirs(self.path(name))
+        for name in ("lib.sh", "parts.sh", "tests.sh", "results.py"):
+            shutil.copy(os.path.join(SCRIPTS, name), self.path("scripts", name))
+        for name in ("test.sh", "silicon.sh", "check.sh"):
+            self.write(("scripts", name), self.STUB)
+        self.write(("bin", "make"), '#!/bin/sh\necho "$@" >>"$TOP/made"\n')
+        # The real one would have each part wait a second twice.
+        self.write(("bin", "sleep"), "#!/bin/sh\nexec /bin/sleep 0.05\n")
+        self.write(("bin", "nproc"), "#!/bin/sh\necho 2\n")
+        self.write((".gitignore",), "/build/\n/ran\n/made\n/fail\n/edit\n/bin/\n")
+        self.write(("scripts", "rig", "run.sh"), "")
+        self.write(("kselftests", "list"), "x_test\n")
+        self.write(("kselftests", "list.bochs"), "x_test\n")
+        self.write(("kselftests", "list.soak"), "fuzz: y_test 60 @\nipi: z_test\n")
+        subprocess.run(["git", "init", "-q", self.top], check=True)
+        subprocess.run(["git", "-C", self.top, "-c", "user.name=x", "-c", "user.email=x@x",
+                        "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+
+    def path(self, *names):
+        return os.path.join(self.top, *names)
+
+    def write(self, names, text):
+        with open(self.path(*names), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(self.path(*names), 0o755)
+
+    def read(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+        finally:
+            if os.path.exists(self.path(name)):
+                os.remove(self.path(name))
+
+    def run_tests(self, *args, **env):
+        """Status, what it printed, and which parts ran."""
+        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "TMPDIR")}
+        done = subprocess.run(
+            [self.path("scripts", "tests.sh"), *args], check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**kept, "TOP": self.top, "KVM_EXCL_CACHE": self.path("build", "cache"),
+                 "PATH": self.path("bin") + ":/usr/bin:/bin", **env})
+        self.output = done.stdout + done.stderr
+        ran = self.read("ran")
+        return done.returncode, done.stdout.splitlines(), sorted(l.split()[1] for l in ran), ran
+
+    def test_test(self):
+        status, out, ran, lines = self.run_tests()
+        self.assertEqual((status, out[-1]), (0, "4 passed, 0 failed, 0 skipped"), self.output)
+        self.assertEqual(ran, ["amd-bochs-exclusive", "amd-exclusive", "intel-exclusive",
+                               "silicon"])
+        self.assertIn("silicon.sh silicon - - - 1", lines)
+        self.assertEqual(sum(l.endswith(" skipped") for l in out), 1, self.output)
+        with open(self.path("build/report/tests.txt"), encoding="utf-8") as file:
+            self.assertEqual(file.read().splitlines()[-1], out[-1])
+        self.write(("fail",), "intel-exclusive")
+        status, out, ran, _ = self.run_tests()
+        self.assertEqual((status, out[-1]), (1, "3 passed, 1 failed, 0 skipped"), self.output)
+        self.write(("fail",), "silent:amd-exclusive")
+        status, out, ran, _ = self.run_tests(PLATFORM="amd")
+        self.assertEqual((status, out[-1], ran),
+                         (1, "0 passed, 1 failed, 0 skipped", ["amd-exclusive"]), self.output)
+        os.remove(self.path("fail"))
+        status, out, ran, lines = self.run_tests(PLATFORM="intel")
+        self.assertEqual((status, ran), (0, ["intel-exclusive", "silicon"]), self.output)
+        self.assertIn("silicon.sh silicon intel - - 1", lines)
+
+    def test_full(self):
+        self.write(("fail",), "amd-debug")
+        status, out, ran, _ = self.run_tests("full")
+        self.assertEqual((status, len(ran)), (1, 13), self.output)
+        self.assertEqual(out[-1], "12 passed, 1 failed, 0 skipped")
+        os.remove(self.path("fail"))
+
+        # What failed runs again, and it alone; the count is of all.
+        self.read("made")
+        status, out, ran, _ = self.run_tests("full")
+        self.assertEqual((status, ran), (0, ["amd-debug"]), self.output)
+        self.assertEqual(out[-1], "13 passed, 0 failed, 0 skipped")
+        made = self.read("made")[0].split()
+        self.assertIn("kernel-debug", made)
+        self.assertNotIn("kernel-stock-rig", made)
+
+        # Nothing changed: nothing runs, nothing is built.
+        status, out, ran, _ = self.run_tests("full")
+        self.assertEqual((status, ran, self.read("made")), (0, [], []), self.output)
+        self.assertEqual(out[-1], "13 passed, 0 failed, 0 skipped")
+
+        # A list changed: the parts with it.  One of them fails, and says so afterwards.
+        self.write(("kselftests", "list"), "x_test\ny_test\n")
+        self.write(("fail",), "amd")
+        status, _, ran, _ = self.run_tests("full", PART="amd,intel")
+        self.assertEqual((status, ran), (1, ["amd"]), self.output)
+        _, out, _, _ = self.run_tests("full", PART="list")
+        states = {l.split()[0]: l for l in out}
+        self.assertRegex(states["amd"], "failed .*: 0 pass, 1 fail")
+        self.assertRegex(states["amd-debug"], "stale .*passed .*changed: list$")
+        self.assertRegex(states["check"], "stale .*changed: everything$")
+        self.assertRegex(states["intel"], " passed ")
+        os.remove(self.path("fail"))
+
+        status, _, ran, _ = self.run_tests("full", PART="intel", FORCE="1")
+        self.assertEqual((status, ran), (0, ["intel"]), self.output)
+        # What a user sets goes into it, too.
+        status, _, ran, _ = self.run_tests("full", PART="intel", APPEND="nosmt")
+        self.assertEqual((status, ran), (0, ["intel"]), self.output)
+
+    def test_a_change_while_it_runs(self):
+        self.write(("edit",), 'echo "x" >>"$TOP/kselftests/list"\n')
+        for _ in range(2):
+            status, _, ran, _ = self.run_tests("full", PART="amd")
+            self.assertEqual((status, ran), (0, ["amd"]), self.output)
+            self.assertIn("amd: not remembered", self.output)
+
+    def test_no_such_part(self):
+        self.assertEqual(self.run_tests("full", PART="nothing")[0], 1)
+        self.assertEqual(self.run_tests(PLATFORM="nothing")[0], 1)
+
+    def test_soak(self):
+        status, _, ran, lines = self.run_tests("soak", PART="intel-fuzz,silicon", SOAK_ROUNDS="3")
+        self.assertEqual((status, len(lines)), (0, 5), self.output)
+        self.assertEqual(lines[2:], ["y_test 60 1", "y_test 60 2", "y_test 60 3"])
+        self.assertIn("silicon.sh silicon - - - 101 102 103", lines)
+        self.write(("fail",), "intel-fuzz")
+        status, _, ran, lines = self.run_tests("soak", PART="intel-fuzz", SOAK_ROUNDS="2")
+        self.assertEqual(status, 1, self.output)
+        with open(self.path("build/report/soak.jsonl"), encoding="utf-8") as file:
+            log = [json.loads(line) for line in file]
+        self.assertEqual([l["part"] for l in log], ["silicon", "intel-fuzz", "intel-fuzz"])
+        self.assertEqual([l["failed"] for l in log], [0, 0, 1])
+        self.assertEqual(log[2]["failures"][0]["reason"], "oh")
+        self.assertEqual(log[2]["rounds"], 2)
 
 
 if __name__ == "__main__":

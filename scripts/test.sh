@@ -6,12 +6,13 @@
 # PLATFORM=intel or amd-bochs in Bochs.  The status is 0 only when nothing failed and
 # nothing that is required was skipped.
 #
-# The control (scripts/control.sh) is part of it on the platform amd, unless another
-# kernel than the patched one, or another list, is asked for.  CONTROL=0 leaves it out,
-# CONTROL=1 has it on another platform, CONTROL=only leaves everything else out.
-# TEST_FULL=1 runs what a list leaves to "make test-full", too.  TEST_PART=NAME is what this
-# is called in build/report/, as one of several: its last line is not the one that says how
-# all ended.
+#   TEST_HOSTS=list,smt,devices  which emulated hosts: that of the list, one of cores with
+#                      two threads, one with a device to assign behind each IOMMU (default:
+#                      all on the platform amd, unless TEST_LIST is set, else list)
+#   TEST_FULL=1        what a list leaves to "make test-full", too
+#   TEST_PART=NAME     what this is called in build/report/ and build/log/, as one of
+#                      several: its last line is not the one that says how all ended
+#   CONTROL=1, =only   with the control (scripts/control.sh), the control alone
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -47,11 +48,13 @@ esac
 [ "${TEST_FULL:-0}" = 0 ] || total=${TEST_TIMEOUT:-$((total * 4))}
 kernel=${KERNEL:-$(host_image "$flavour" "$platform")}
 [ -r "$list" ] || die "no list of tests at $list"
-control=${CONTROL:-}
-if [ -z "$control" ]; then
-	control=0
-	[ "$flavour/$platform/${TEST_LIST:-}" != exclusive/amd/ ] || control=1
+control=${CONTROL:-0}
+hosts=${TEST_HOSTS:-}
+if [ -z "$hosts" ]; then
+	hosts=list
+	[ "$platform/${TEST_LIST:-}" != amd/ ] || [ "$flavour" = stock ] || hosts=list,smt,devices
 fi
+[ "$control" != only ] || hosts=
 
 name=${TEST_PART:-$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}}
 payload=$BUILD/payload-test-$name
@@ -93,17 +96,27 @@ host_tests() {
 }
 
 : >"$out/results"
-if [ "$control" != only ]; then
-	host_tests "$list" "$report"
-	# The emulated host of the list has one thread a core.
-	if [ "$platform/${TEST_LIST:-}" = amd/ ] && [ "$flavour" != stock ]; then
-		host_tests "$TOP/kselftests/list.smt" "$report/smt" --cpus 4,cores=2,threads=2
+for host in $(say "$hosts" | tr ',' ' '); do
+	case $host in
+	list)
+		host_tests "$list" "$report"
+		;;
+	smt)
+		# The emulated host of the list has one thread a core.
+		host_tests "${TEST_LIST:-$TOP/kselftests/list.smt}" "$report/smt" \
+			--cpus 4,cores=2,threads=2
+		;;
+	devices)
 		for iommu in intel amd; do
-			host_tests "$TOP/kselftests/list.devices" "$report/devices-$iommu" \
-				--iommu $iommu --device edu
+			host_tests "${TEST_LIST:-$TOP/kselftests/list.devices}" \
+				"$report/devices-$iommu" --iommu $iommu --device edu
 		done
-	fi
-fi
+		;;
+	*)
+		die "no such host in TEST_HOSTS: $host"
+		;;
+	esac
+done
 if [ "$control" != 0 ]; then
 	KERNEL=$kernel "$TOP/scripts/control.sh" "$payload" "$report/control"
 	cat "$report/control/results" >>"$out/results"

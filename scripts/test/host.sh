@@ -53,7 +53,13 @@ while read -r line; do
 	kunit) words[0]=../test/kunit.sh ;;
 	*) words[0]=./${words[0]} ;;
 	esac
+	# The same test again keeps what it printed before.
 	tap=$out/tap/$(tap_name "$name")
+	again=1
+	while [ -e "$tap" ]; do
+		again=$((again + 1))
+		tap=$out/tap/$(tap_name "$name.$again")
+	done
 	run_one "$seconds" "$tap" "${words[@]}"
 	# What is required is all of it: one part that skips is a skip.
 	if [ -n "$required" ] && [ "$result" = pass ] &&

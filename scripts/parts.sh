@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# The parts of "make test", "make test-full" and "make soak", what each is built of, and
+# what goes into it.  For scripts/tests.sh.
+
+# parts TIER: PART MINUTES HOW SCRIPT [VAR=VALUE...], one a line.  MINUTES is about what it
+# takes with everything built, on two quiet cores; of soak, one round.  HOW is alone or
+# beside others.  QEMU has a thread for each CPU and the real clock: it runs alone.  Bochs
+# is one thread with a clock of its own: there are as many at once as CPUs.
+parts() {
+	parts_"$1" | while read -r p_part p_more; do
+		# Until it is there.
+		case $p_more in
+		*' silicon.sh'*) [ -x "$TOP/scripts/silicon.sh" ] || continue ;;
+		esac
+		say "$p_part $p_more"
+	done
+}
+
+parts_test() {
+	cat <<-END
+		amd-exclusive 4 alone test.sh PLATFORM=amd
+		amd-bochs-exclusive 2 beside test.sh PLATFORM=amd-bochs
+		intel-exclusive 2 beside test.sh PLATFORM=intel
+		silicon 5 alone silicon.sh
+	END
+}
+
+# The longest first of those that are beside others.
+parts_full() {
+	cat <<-END
+		amd 3 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
+		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
+		amd-debug 6 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
+		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
+		control 3 alone test.sh PLATFORM=amd CONTROL=only
+		silicon 10 alone silicon.sh
+		intel-debug 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
+		intel-debug-skylake 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs-debug 22 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
+		check 3 beside check.sh
+		intel 2 beside test.sh PLATFORM=intel TEST_FULL=1
+		intel-skylake 2 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs 2 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
+	END
+}
+
+# Those with a list run the lines of kselftests/list.soak that begin with its name.
+parts_soak() {
+	cat <<-END
+		amd-ipi 3 alone test.sh PLATFORM=amd LIST=ipi
+		amd-storm 2 alone test.sh PLATFORM=amd LIST=storm
+		amd-fuzz 2 alone test.sh PLATFORM=amd LIST=fuzz
+		amd-kicks 2 alone test.sh PLATFORM=amd LIST=kicks
+		devices 10 alone test.sh PLATFORM=amd LIST=devices TEST_HOSTS=devices
+		devices-debug 25 alone test.sh PLATFORM=amd FLAVOUR=debug LIST=devices TEST_HOSTS=devices
+		silicon 5 alone silicon.sh
+		intel-ipi 10 beside test.sh PLATFORM=intel LIST=ipi
+		amd-bochs-ipi 10 beside test.sh PLATFORM=amd-bochs LIST=ipi
+		intel-storm 10 beside test.sh PLATFORM=intel LIST=storm
+		amd-bochs-storm 10 beside test.sh PLATFORM=amd-bochs LIST=storm
+		intel-fuzz 10 beside test.sh PLATFORM=intel LIST=fuzz
+		amd-bochs-fuzz 10 beside test.sh PLATFORM=amd-bochs LIST=fuzz
+		intel-kicks 10 beside test.sh PLATFORM=intel LIST=kicks
+		amd-bochs-kicks 10 beside test.sh PLATFORM=amd-bochs LIST=kicks
+	END
+}
+
+# part_needs LINE: what is to be made for it.
+part_needs() {
+	case $1 in
+	*check.sh*)
+		say kernel
+		return
+		;;
+	*FLAVOUR=debug*) say kernel-debug module-debug ;;
+	*) say kernel module ;;
+	esac
+	case $1 in
+	*silicon.sh* | *PLATFORM=intel* | *PLATFORM=amd-bochs*) say bochs ;;
+	*CONTROL=*) say kernel-stock-rig ;;
+	esac
+	say initramfs tools kselftests
+}
+
+# digest: what identifies what is read.
+digest() {
+	sha256sum | cut -c 1-16
+}
+
+# our_files: each file of ours as it is now, HASH  PATH a line.
+our_files() {
+	(cd "$TOP" && git ls-files -z --cached --others --exclude-standard | sort -zu |
+		xargs -0 -r sha256sum 2>/dev/null)
+}
+
+# hash_of PATH...: of those that are, or are below, one of these.  PATH is a pattern.
+hash_of() {
+	ho_paths=$(say "$*" | tr ' ' '|')
+	{ grep -E "^[^ ]*  ($ho_paths)(/|\$)" "$i_files" || :; } | digest
+}
+
+# tree_of TREE: what is in a kernel tree, committed or not.
+tree_of() {
+	{
+		git -C "$1" rev-parse 'HEAD^{tree}' && git -C "$1" diff --binary HEAD && (
+			cd "$1" && git ls-files -z --others --exclude-standard | xargs -0 -r sha256sum
+		)
+	} 2>/dev/null | digest
+}
+
+# inputs FILES: everything that may go into a part, NAME HASH a line.  As they are, not as they
+# were built: what has changed can be told before anything is built.  FILES is for a list.
+inputs() {
+	i_files=$1
+	our_files >"$i_files"
+	i_kernel=none
+	i_stock=none
+	if git -C "$SRC" rev-parse -q --verify base >/dev/null 2>&1; then
+		i_kernel=$(tree_of "$SRC")
+		i_stock=$(git -C "$SRC" rev-parse 'base^{tree}' | cut -c 1-16)
+	fi
+	i_config=$(hash_of Kconfig.fragment scripts/rig/rig.config scripts/kernel.sh)
+	say "everything $(digest <"$i_files")"
+	say "kernel $i_kernel-$i_config"
+	say "kernel-debug $i_kernel-$i_config-$(hash_of scripts/rig/debug.config)"
+	say "kernel-stock-rig $i_stock-$i_config-$(hash_of scripts/rig/patches)"
+	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
+	say "module $(hash_of module scripts/module.sh)"
+	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/x86)"
+	for i_list in list list.smt list.devices list.bochs list.silicon control; do
+		say "$i_list $(hash_of "kselftests/$i_list")"
+	done
+	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/control.sh scripts/payload.sh scripts/test)"
+	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh)"
+	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
+	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
+	say "silicon $(hash_of 'scripts/silicon.*' 'scripts/rig/silicon.*')"
+	# What was installed says more than what was asked for.
+	i_installed=$ROOTFS/var/lib/dpkg/status
+	[ -r "$i_installed" ] || i_installed=/dev/null
+	say "rootfs $(hash_of scripts/rootfs.sh)-$(digest <"$i_installed")"
+	say "environment $environment"
+}
+
+# What a user sets, and what is in the files that it names; before anything else is set.
+environment=$({
+	env | grep -E '^(APPEND|BOCHS_.*|CONTROL_TIMEOUT|FULL|KERNEL|RIG_.*|SEEDS?|SILICON.*|TEST_.*)=' | sort
+	[ -z "${KERNEL:-}" ] || cat "$KERNEL"
+	[ -z "${TEST_LIST:-}" ] || cat "$TEST_LIST"
+	[ -z "${TEST_DIR:-}" ] || find "$TEST_DIR" -type f -exec cat {} +
+} 2>/dev/null | digest)
+
+# part_inputs LINE ALL: those of the inputs in the file ALL that go into it.
+part_inputs() {
+	pi_names="scripts rig rootfs compiler environment module kselftests"
+	case $1 in
+	*check.sh*) pi_names="everything kernel compiler environment" ;;
+	*FLAVOUR=debug*) pi_names="$pi_names kernel-debug" ;;
+	*) pi_names="$pi_names kernel" ;;
+	esac
+	case $1 in
+	*check.sh*) ;;
+	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon list.bochs list.silicon" ;;
+	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig control" ;;
+	*TEST_HOSTS=devices*) pi_names="$pi_names list.devices" ;;
+	*PLATFORM=amd\ *) pi_names="$pi_names list list.smt" ;;
+	*) pi_names="$pi_names rig-bochs bochs list.bochs" ;;
+	esac
+	grep -E "^($(say "$pi_names" | tr ' ' '|')) " "$2"
+	# The line itself, but for what it is expected to take.
+	say "part $(say "$1" | cut -d ' ' -f 1,3- | digest)"
+}
