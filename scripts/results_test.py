@@ -186,6 +186,10 @@ case " $(cat "$TOP/fail" 2>/dev/null) " in
     echo "fail x_test 1 oh" >"$out"
     exit 1
     ;;
+*" status:$part "*)
+    echo "pass x_test 1" >"$out"
+    exit 1
+    ;;
 *" silent:$part "*)
     exit 0
     ;;
@@ -257,6 +261,10 @@ echo "pass x_test 1" >"$out"
         self.write(("fail",), "intel-exclusive")
         status, out, ran, _ = self.run_tests()
         self.assertEqual((status, out[-1]), (1, "3 passed, 1 failed, 0 skipped"), self.output)
+        # What it judges besides its tests.
+        self.write(("fail",), "status:silicon")
+        status, out, ran, _ = self.run_tests()
+        self.assertEqual((status, out[-1]), (1, "4 passed, 1 failed, 0 skipped"), self.output)
         self.write(("fail",), "silent:amd-exclusive")
         status, out, ran, _ = self.run_tests(PLATFORM="amd")
         self.assertEqual((status, out[-1], ran),
@@ -286,6 +294,10 @@ echo "pass x_test 1" >"$out"
         status, out, ran, _ = self.run_tests("full")
         self.assertEqual((status, ran, self.read("made")), (0, [], []), self.output)
         self.assertEqual(out[-1], "13 passed, 0 failed, 0 skipped")
+        self.assertEqual(sum(l.startswith("real time") for l in out), 1, self.output)
+        self.assertEqual(sum(l.startswith("  ") and "pass" not in l for l in
+                             out[out.index("Not run again, as nothing of them has changed "
+                                           "since they passed:"):]), 13, self.output)
 
         # A list changed: the parts with it.  One of them fails, and says so afterwards.
         self.write(("kselftests", "list"), "x_test\ny_test\n")
@@ -314,7 +326,9 @@ echo "pass x_test 1" >"$out"
             self.assertIn("amd: not remembered", self.output)
 
     def test_no_such_part(self):
-        self.assertEqual(self.run_tests("full", PART="nothing")[0], 1)
+        for part in ("nothing", "amd,nothing"):
+            status, _, ran, _ = self.run_tests("full", PART=part)
+            self.assertEqual((status, ran), (1, []), self.output)
         self.assertEqual(self.run_tests(PLATFORM="nothing")[0], 1)
 
     def test_soak(self):
