@@ -82,7 +82,7 @@ follow() {
 	say "$f_name: started, log in ${f_log#"$TOP"/}"
 	setsid "$@" >"$f_log" 2>&1 </dev/null &
 	f_pid=$!
-	trap 'kill -TERM -- "-$f_pid" 2>/dev/null || :; exit 130' INT TERM HUP
+	trap 'kill -TERM "-$f_pid" 2>/dev/null || :; exit 130' INT TERM HUP
 	f_next=30
 	while kill -0 "$f_pid" 2>/dev/null; do
 		sleep 1

@@ -5,9 +5,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.dont_write_bytecode = True
@@ -237,14 +239,24 @@ echo "pass x_test 1" >"$out"
             if os.path.exists(self.path(name)):
                 os.remove(self.path(name))
 
+    def environment(self, **env):
+        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "TMPDIR")}
+        return {**kept, "TOP": self.top, "KVM_EXCL_CACHE": self.path("build", "cache"),
+                "PATH": self.path("bin") + ":/usr/bin:/bin", **env}
+
+    @staticmethod
+    def wait(condition):
+        for _ in range(200):
+            if condition():
+                return True
+            time.sleep(0.05)
+        return False
+
     def run_tests(self, *args, **env):
         """Status, what it printed, and which parts ran."""
-        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "TMPDIR")}
         done = subprocess.run(
             [self.path("scripts", "tests.sh"), *args], check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**kept, "TOP": self.top, "KVM_EXCL_CACHE": self.path("build", "cache"),
-                 "PATH": self.path("bin") + ":/usr/bin:/bin", **env})
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(**env))
         self.output = done.stdout + done.stderr
         ran = self.read("ran")
         return done.returncode, done.stdout.splitlines(), sorted(l.split()[1] for l in ran), ran
@@ -324,6 +336,19 @@ echo "pass x_test 1" >"$out"
             status, _, ran, _ = self.run_tests("full", PART="amd")
             self.assertEqual((status, ran), (0, ["amd"]), self.output)
             self.assertIn("amd: not remembered", self.output)
+
+    def test_nothing_is_left_when_interrupted(self):
+        self.write(("edit",), 'echo $$ >"$TOP/.pid"; mv "$TOP/.pid" "$TOP/pid"; exec /bin/sleep 60\n')
+        with subprocess.Popen([self.path("scripts", "tests.sh")], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, env=self.environment()) as tests:
+            self.assertTrue(self.wait(lambda: os.path.exists(self.path("pid"))))
+            pid = int(self.read("pid")[0])
+            tests.terminate()
+        self.assertEqual(tests.returncode, 130)
+        left = not self.wait(lambda: not os.path.exists("/proc/%d" % pid))
+        if left:
+            os.kill(pid, signal.SIGKILL)
+        self.assertFalse(left)
 
     def test_no_such_part(self):
         for part in ("nothing", "amd,nothing"):
