@@ -9,6 +9,12 @@
 #   BOCHS_CPU=MODEL   default: corei7_icelake_u
 #   BOCHS_IPS=N       default: 25000000
 #   BOCHS_QUANTUM=N   instructions that a CPU runs in its turn (default: 32)
+#   BOCHS_ADVERSARY=KEY=VALUE,...
+#                     what the manuals permit, at its worst: the head of
+#                     bochs/silicon-adversary.patch has the keys.  What the ranges' instructions
+#                     have met is left in the output directory as coverage, and the data
+#                     disk as it was made as data.img
+#   RIG_DATA=FILE     such a data.img, instead of making one
 #
 # Bochs boots from a CD image (kernel and initramfs).  Its disks, which the host's
 # init tells apart by the model names given here:
@@ -32,7 +38,11 @@
 bochs_cpu=${BOCHS_CPU:-corei7_icelake_u}
 bochs_ips=${BOCHS_IPS:-25000000}
 bochs_quantum=${BOCHS_QUANTUM:-32}
+# What the real-time clock begins with: every boot is at the same time.
+bochs_epoch=1767225600
 append="panic=0 no_timer_check tsc=reliable tsc_early_khz=$((bochs_ips / 1000)) clearcpuid=aperfmperf${bochs_absent:+,$bochs_absent} nopku rig_x2apic indirect_target_selection=off $append"
+# A run is to be the same again: nothing may depend on where the kernel lies.
+[ -z "${BOCHS_ADVERSARY:-}" ] || append="nokaslr rig_adversary $append"
 # Bochs does not listen to SIGTERM.
 kill_after=1
 bochs_log=$out/bochs.log
@@ -53,7 +63,10 @@ filesystem() {
 	# Blocks are rounded up, and inodes and directories are to be paid for.
 	fs_files=$(find "$2" | wc -l)
 	image "$1" $((fs_bytes + fs_bytes / 20 + fs_files * 4608 + ($3 + 16) * 1048576))
-	mke2fs -q -t ext2 -b 4096 -m 0 -N $((fs_files + 4096)) -d "$2" "$1" ||
+	# The same files give the same file system.
+	E2FSPROGS_FAKE_TIME=$bochs_epoch mke2fs -q -t ext2 -b 4096 -m 0 -N $((fs_files + 4096)) \
+		-U 6b766d2d-6578-636c-7573-697665000000 \
+		-E hash_seed=6b766d2d-6578-636c-7573-697665000001 -d "$2" "$1" ||
 		die "cannot make a file system of $2"
 }
 
@@ -68,7 +81,7 @@ bochs_machine() {
 		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest
 		pci: enabled=1, chipset=i440fx
-		clock: sync=none
+		clock: sync=none, time0=$bochs_epoch
 		ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 		boot: cdrom
 		com1: enabled=1, mode=file, dev="$console"
@@ -86,6 +99,19 @@ boot_cd() {
 	xorriso -as mkisofs -quiet -o "$1" -b isolinux.bin -c boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$2" >/dev/null 2>&1 ||
 		die "cannot make the boot image"
+}
+
+# data_disk: what is shared, and room for what comes out.
+data_disk() {
+	mkdir -p "$out/.data/out"
+	cp -al "$share" "$out/.data/share" 2>/dev/null || {
+		rm -rf "$out/.data/share"
+		cp -a "$share" "$out/.data/share"
+	}
+	cp "$out/.rig-command" "$out/.data/out/"
+	[ -z "${BOCHS_ADVERSARY:-}" ] || find "$out/.data" -exec touch -h -d "@$bochs_epoch" {} +
+	filesystem "$out/.data.img" "$out/.data" 256
+	rm -rf "$out/.data"
 }
 
 platform_prepare() {
@@ -112,14 +138,13 @@ platform_prepare() {
 	ln -s "$root_image" "$out/.root.img"
 
 	rm -rf "$out/.data" "$out/.cd"
-	mkdir -p "$out/.data/out" "$out/.cd"
-	cp -al "$share" "$out/.data/share" 2>/dev/null || {
-		rm -rf "$out/.data/share"
-		cp -a "$share" "$out/.data/share"
-	}
-	cp "$out/.rig-command" "$out/.data/out/"
-	filesystem "$out/.data.img" "$out/.data" 256
-	rm -rf "$out/.data"
+	mkdir -p "$out/.cd"
+	if [ -n "${RIG_DATA:-}" ]; then
+		cp --sparse=always "$RIG_DATA" "$out/.data.img"
+	else
+		data_disk
+	fi
+	[ -z "${BOCHS_ADVERSARY:-}" ] || cp --sparse=always "$out/.data.img" "$out/data.img"
 
 	image "$out/.verdict.img" 1
 	echo "FAIL: no verdict" | dd of="$out/.verdict.img" conv=notrunc status=none
@@ -152,6 +177,8 @@ platform_prepare() {
 }
 
 platform_start() {
+	[ -z "${BOCHS_ADVERSARY:-}" ] ||
+		export BOCHS_ADVERSARY="$BOCHS_ADVERSARY,report=$out/coverage"
 	bounded "$BOCHS" -q -f "$out/.bochsrc"
 }
 
