@@ -127,6 +127,7 @@ static const struct {
 	STAT("excl_ipi_software", ipi_software),
 	STAT("excl_ipi_fast", ipi_fast),
 	STAT("excl_storms", storms),
+	STAT("excl_device_storms", device_storms),
 	STAT("excl_kick_reschedule", kick_reschedule),
 	STAT("excl_kick_call_function", kick_call_function),
 	STAT("excl_kick_irq_work", kick_irq_work),

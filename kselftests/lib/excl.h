@@ -56,7 +56,7 @@ int excl_vcpu_status(int ctx, unsigned int index,
 struct excl_counters {
 	uint64_t exits;
 	uint64_t attaches, detaches, attached, attached_ns;
-	uint64_t recorded, raised, ipi_direct, ipi_software, ipi_fast, storms;
+	uint64_t recorded, raised, ipi_direct, ipi_software, ipi_fast, storms, device_storms;
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
 	uint64_t kick_timer, kick_other, kick_late, entry_aborts;
 	uint64_t reason, timer_mode;

@@ -158,6 +158,18 @@ static const struct ioctl_case cases[] = {
 	  sizeof(struct kvm_excl_get_device_irq), -1, fill_none, ENOENT },
 };
 
+/* What a binary passes that was built when the ioctl was new. */
+static __u32 first_size(const struct ioctl_case *c)
+{
+	switch (c->cmd) {
+	case KVM_EXCL_GET_VCPU_STATUS:
+		return offsetof(struct kvm_excl_get_vcpu_status, device_storms);
+	case KVM_EXCL_GET_DEVICE_IRQ:
+		return offsetof(struct kvm_excl_get_device_irq, throttled);
+	}
+	return c->size;
+}
+
 static void fill(const struct ioctl_case *c)
 {
 	memset(&arg, 0, sizeof(arg));
@@ -169,8 +181,16 @@ static void fill(const struct ioctl_case *c)
 static void common(const struct ioctl_case *c, int fd)
 {
 	fill(c);
-	arg.size = c->size - 4;
+	arg.size = first_size(c) - 4;
 	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: too small", c->name);
+	if (first_size(c) != c->size) {
+		fill(c);
+		arg.size = first_size(c);
+		arg.bytes[first_size(c)] = 0xa5;
+		expect(c->last, ioctl(fd, c->cmd, &arg), "%s: the first version's size", c->name);
+		ksft_test_result(arg.bytes[first_size(c)] == 0xa5,
+				 "%s: nothing is written behind it\n", c->name);
+	}
 	fill(c);
 	arg.size = 0;
 	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: size 0", c->name);

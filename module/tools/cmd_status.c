@@ -66,6 +66,7 @@ static const char *reason_text(__u32 reason)
 		[KVM_EXCL_VCPU_LOW_VECTOR] = "low-vector",
 		[KVM_EXCL_VCPU_PUT_BACK] = "put-back",
 		[KVM_EXCL_VCPU_IMMEDIATE_EXIT] = "immediate-exit",
+		[KVM_EXCL_VCPU_BLOCKIRQ] = "blockirq",
 	};
 
 	return text(texts, ARRAY_SIZE(texts), reason);
@@ -238,6 +239,7 @@ static struct json_object *json_vcpu(const struct kvm_excl_get_vcpu_status *v)
 	add_u64(out, "ipi_direct", v->ipi_direct);
 	add_u64(out, "ipi_software", v->ipi_software);
 	add_u64(out, "storms", v->storms);
+	add_u64(out, "device_storms", v->device_storms);
 	json_object_object_add(out, "kicks", json_kicks(v, 1));
 	return out;
 }

@@ -51,6 +51,7 @@ static const char *why_text(__u32 why)
 		[KVM_EXCL_IRQ_LOW_VECTOR] = "low-vector",
 		[KVM_EXCL_IRQ_MANY] = "many",
 		[KVM_EXCL_IRQ_NO_REMAPPING] = "no-remapping",
+		[KVM_EXCL_IRQ_STORM] = "storm",
 	};
 
 	return why < ARRAY_SIZE(texts) && texts[why] ? texts[why] : "unknown";
@@ -125,6 +126,8 @@ struct json_object *device_irqs_json(const struct device_irqs *irqs)
 		json_object_object_add(o, "host_irqs",
 				       json_object_new_uint64(host_count(irq->host_irq)));
 		json_object_object_add(o, "updates", json_object_new_uint64(irq->updates));
+		json_object_object_add(o, "throttled",
+				       json_object_new_uint64(irq->throttled));
 		irq_line(irq->host_irq, "actions", device, sizeof(device));
 		json_object_object_add(o, "device", json_object_new_string(device));
 		json_object_array_add(out, o);

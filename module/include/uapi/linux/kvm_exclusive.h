@@ -254,13 +254,16 @@ struct kvm_excl_get_context {
  * @KVM_EXCL_VCPU_OTHER_CPU: its thread is not on its CPU
  * @KVM_EXCL_VCPU_XAPIC: the guest uses the xAPIC, or no APIC
  * @KVM_EXCL_VCPU_APIC_OFF: the guest has its APIC software-disabled
- * @KVM_EXCL_VCPU_NESTED: a nested guest runs
+ * @KVM_EXCL_VCPU_NESTED: a nested guest runs, or the guest has its global interrupt flag
+ *	clear (AMD), as around each entry of one
  * @KVM_EXCL_VCPU_SMM: it is in system management mode
  * @KVM_EXCL_VCPU_SYNIC: the guest uses Hyper-V synthetic interrupts
  * @KVM_EXCL_VCPU_PV_EOI: a paravirtual EOI is outstanding
  * @KVM_EXCL_VCPU_LOW_VECTOR: an interrupt with a vector of 16 to 31 is pending
  * @KVM_EXCL_VCPU_PUT_BACK: in-service vectors could not be put back
  * @KVM_EXCL_VCPU_IMMEDIATE_EXIT: the entry was to exit at once
+ * @KVM_EXCL_VCPU_BLOCKIRQ: a debugger keeps interrupts from the guest
+ *	(KVM_GUESTDBG_BLOCKIRQ)
  */
 enum kvm_excl_vcpu_reason {
 	KVM_EXCL_VCPU_NOT_DETACHED = 0,
@@ -275,6 +278,7 @@ enum kvm_excl_vcpu_reason {
 	KVM_EXCL_VCPU_LOW_VECTOR = 9,
 	KVM_EXCL_VCPU_PUT_BACK = 10,
 	KVM_EXCL_VCPU_IMMEDIATE_EXIT = 11,
+	KVM_EXCL_VCPU_BLOCKIRQ = 12,
 };
 
 /**
@@ -316,6 +320,7 @@ enum kvm_excl_vcpu_timer {
  * @kick_other: out, other kicks
  * @ipi_fast: out, IPIs that its guest sent and the VM exit was handled in assembly for:
  *	exits that are not in @exits, and that perf does not see
+ * @device_storms: out, how often it were its devices, whose interrupts the host then took
  */
 struct kvm_excl_get_vcpu_status {
 	__u32 size;
@@ -342,6 +347,7 @@ struct kvm_excl_get_vcpu_status {
 	__aligned_u64 kick_timer;
 	__aligned_u64 kick_other;
 	__aligned_u64 ipi_fast;
+	__aligned_u64 device_storms;
 };
 
 /**
@@ -353,6 +359,8 @@ struct kvm_excl_get_vcpu_status {
  * @KVM_EXCL_IRQ_LOW_VECTOR: the guest asks for a vector below 32
  * @KVM_EXCL_IRQ_MANY: the guest asks for several vCPUs, or for none that there is
  * @KVM_EXCL_IRQ_NO_REMAPPING: the IOMMU cannot deliver it so
+ * @KVM_EXCL_IRQ_STORM: devices raise so many on its vCPU's CPU that the host would not
+ *	get on there; direct again after 10 ms without
  */
 enum kvm_excl_irq_why {
 	KVM_EXCL_IRQ_DIRECT = 0,
@@ -362,6 +370,7 @@ enum kvm_excl_irq_why {
 	KVM_EXCL_IRQ_LOW_VECTOR = 4,
 	KVM_EXCL_IRQ_MANY = 5,
 	KVM_EXCL_IRQ_NO_REMAPPING = 6,
+	KVM_EXCL_IRQ_STORM = 7,
 };
 
 /**
@@ -380,6 +389,8 @@ enum kvm_excl_irq_why {
  * @vcpu: out, index of the vCPU that gets it directly, else -1
  * @vector: out, the guest's vector that the IOMMU delivers, else 0
  * @updates: out, how often the IOMMU's entry was written for this context
+ * @throttled: out, how often it was disabled for 10 ms, because the host got it more than
+ *	1000 times in 10 ms
  */
 struct kvm_excl_get_device_irq {
 	__u32 size;
@@ -392,6 +403,7 @@ struct kvm_excl_get_device_irq {
 	__s32 vcpu;
 	__u32 vector;
 	__aligned_u64 updates;
+	__aligned_u64 throttled;
 };
 
 /*
