@@ -154,15 +154,15 @@ static struct {
 	int fd;
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *descs;
-} files[EXCL_MAX_VCPUS];
+} files[2 * EXCL_MAX_VCPUS];	/* an ordinary VM may be beside an exclusive one */
 
 void excl_counters_open(struct kvm_vcpu *vcpu)
 {
 	unsigned int i;
 
-	for (i = 0; i < EXCL_MAX_VCPUS && files[i].vcpu; i++)
+	for (i = 0; i < ARRAY_SIZE(files) && files[i].vcpu; i++)
 		;
-	TEST_ASSERT(i < EXCL_MAX_VCPUS, "too many vCPUs");
+	TEST_ASSERT(i < ARRAY_SIZE(files), "too many vCPUs");
 	files[i].vcpu = vcpu;
 	files[i].fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
 	TEST_ASSERT(files[i].fd >= 0, "KVM_GET_STATS_FD: %s", strerror(errno));
@@ -174,7 +174,7 @@ void excl_counters_close(struct kvm_vcpu *vcpu)
 {
 	unsigned int i;
 
-	for (i = 0; i < EXCL_MAX_VCPUS; i++) {
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
 		if (files[i].vcpu != vcpu)
 			continue;
 		free(files[i].descs);
@@ -189,9 +189,9 @@ static void read_once(struct kvm_vcpu *vcpu, struct excl_counters *c)
 	unsigned int f, i, j;
 
 	memset(c, 0, sizeof(*c));
-	for (f = 0; f < EXCL_MAX_VCPUS && files[f].vcpu != vcpu; f++)
+	for (f = 0; f < ARRAY_SIZE(files) && files[f].vcpu != vcpu; f++)
 		;
-	TEST_ASSERT(f < EXCL_MAX_VCPUS, "no statistics of this vCPU");
+	TEST_ASSERT(f < ARRAY_SIZE(files), "no statistics of this vCPU");
 	for (i = 0; i < files[f].header.num_desc; i++) {
 		desc = get_stats_descriptor(files[f].descs, i, &files[f].header);
 		for (j = 0; j < ARRAY_SIZE(stats); j++) {

@@ -81,6 +81,7 @@ uint64_t excl_kicks(const struct excl_counters *c);
  * @ctx: the context, -1 without
  * @first_cpu: vCPU 0 gets this CPU, 0: EXCL_FIRST_CPU
  * @new_vm: bind the VM by ARM_VM, as it is created, and not by BIND_VM after it
+ * @ordinary: another tenant's, without a context or CPUs of its own
  * @flags: KVM_EXCL_* flags of ARM_VM or BIND_VM
  * @on_exit: called in the vCPU's thread for an exit to user space that is no
  *	ucall of libkvm's; true to run on
@@ -92,6 +93,7 @@ struct excl_vm {
 	int ctx;
 	unsigned int first_cpu;
 	bool new_vm;
+	bool ordinary;
 	uint32_t flags;
 	unsigned int nr_vcpus;
 	struct kvm_vcpu *vcpus[EXCL_MAX_VCPUS];
@@ -167,6 +169,9 @@ void excl_vm_dump(struct excl_vm *ev);
 
 uint64_t excl_now_ns(void);
 
+/* Let a thread, 0 for this one, run on the CPUs from @first to @last. 0 or an errno. */
+int excl_run_on(pid_t tid, int first, int last);
+
 /* The n-th number on the command line, or @def. */
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 
@@ -174,6 +179,21 @@ unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 bool excl_read_file(const char *path, char *buf, size_t size);
 /* Write to such a file, at once. 0 or an errno. */
 int excl_write_file(const char *path, const char *text);
+
+/* Is this word on the kernel's command line? */
+bool excl_cmdline_has(const char *word);
+/*
+ * The emulator that the host runs in; neither on real hardware. Bochs' time is the work of
+ * its CPUs, QEMU's is that of a machine that may be busy with other things.
+ */
+bool excl_in_bochs(void);
+bool excl_in_qemu(void);
+/* Does the emulator do its worst, what only some hardware does now and then? */
+bool excl_adversary(void);
+
+/* The host's log from now on, and how many of its new lines hold @what, each printed. */
+int excl_log_open(void);
+unsigned int excl_log_find(int log, const char *what);
 
 /* MSRs of a host CPU through /dev/cpu; false when it cannot be read. */
 bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val);

@@ -9,6 +9,64 @@
 
 #include "excl.h"
 
+bool excl_cmdline_has(const char *word)
+{
+	char line[4096], *at, *save = NULL;
+
+	if (!excl_read_file("/proc/cmdline", line, sizeof(line)))
+		return false;
+	for (at = strtok_r(line, " ", &save); at; at = strtok_r(NULL, " ", &save)) {
+		if (!strcmp(at, word))
+			return true;
+	}
+	return false;
+}
+
+bool excl_in_bochs(void)
+{
+	return excl_cmdline_has("kvm_excl_platform=intel") ||
+	       excl_cmdline_has("kvm_excl_platform=amd-bochs");
+}
+
+bool excl_in_qemu(void)
+{
+	return excl_cmdline_has("kvm_excl_platform=amd");
+}
+
+bool excl_adversary(void)
+{
+	return excl_cmdline_has("rig_adversary");
+}
+
+int excl_log_open(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	TEST_ASSERT(log >= 0 && lseek(log, 0, SEEK_END) >= 0, "/dev/kmsg: %s",
+		    strerror(errno));
+	return log;
+}
+
+unsigned int excl_log_find(int log, const char *what)
+{
+	unsigned int found = 0;
+	char line[8192];
+	ssize_t n;
+
+	/* A record each; EPIPE is for those that have been overwritten. */
+	while ((n = read(log, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
+		if (n < 0)
+			continue;
+		line[n] = '\0';
+		if (!strstr(line, what))
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		ksft_print_msg("the host's log: %s\n", line);
+		found++;
+	}
+	return found;
+}
+
 bool excl_host_msr(int cpu, uint32_t msr, uint64_t *val)
 {
 	char path[32];

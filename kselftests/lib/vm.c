@@ -2,6 +2,7 @@
 /*
  * A VM with a context, and the threads that run its vCPUs
  */
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -30,6 +31,16 @@ uint64_t excl_now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
+int excl_run_on(pid_t tid, int first, int last)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	while (first <= last)
+		CPU_SET(first++, &set);
+	return sched_setaffinity(tid, sizeof(set), &set) ? errno : 0;
+}
+
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def)
 {
 	char *end;
@@ -51,7 +62,7 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 	ev->nr_vcpus = nr_vcpus;
 	ev->ctx = -1;
 	memset(ev->threads, 0, sizeof(ev->threads));
-	if (!excl_stock()) {
+	if (!excl_stock() && !ev->ordinary) {
 		ev->ctx = excl_open();
 		TEST_ASSERT(ev->ctx >= 0, "open: %s", strerror(errno));
 		TEST_ASSERT(!excl_claim_from(ev->ctx, ev->first_cpu ?: EXCL_FIRST_CPU,
@@ -68,7 +79,7 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 		excl_counters_open(ev->vcpus[i]);
 	}
 
-	if (!excl_stock() && !ev->new_vm)
+	if (ev->ctx >= 0 && !ev->new_vm)
 		TEST_ASSERT(!excl_bind(ev->ctx, ev->vm->fd, ev->flags), "bind: %s",
 			    strerror(errno));
 }
