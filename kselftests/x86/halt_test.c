@@ -8,8 +8,14 @@
  * interrupt that comes between the guest's last look and its HLT must not be
  * slept over: the interrupt is allowed by STI just before HLT.
  *
- *   halt_test [WAKE_UPS]
+ * What waits for a paravirtual lock halts with interrupts off, and the hypercall
+ * KVM_HC_KICK_CPU is all that wakes it.  A kick that comes before the HLT ends that
+ * one: who kicks has looked whether somebody is about to halt, and does it once.
+ *
+ *   halt_test [WAKE_UPS [KICKS]]
  */
+#include <linux/kvm_para.h>
+
 #include "excl.h"
 #include "guest.h"
 
@@ -17,6 +23,9 @@
 #define IPI_VECTOR	0x71
 
 #define WARM_UP		20
+
+/* A kick that has not woken for so long is lost: seconds of the guest's TSC. */
+#define KICK_PATIENCE_S	5
 
 enum phase { TIMER_READY = 1, TIMER_DONE, IPI_READY, IPI_DONE };
 
@@ -26,6 +35,9 @@ static struct {
 	uint64_t phase;
 	uint64_t timers, halts;
 	uint64_t ping, pong;
+	/* For kicks, the first two by the host. */
+	uint64_t kicks, early;
+	uint64_t not_offered, refused, halting, kicked, woken, asleep;
 } g;
 
 static void on_timer(struct ex_regs *regs)
@@ -95,6 +107,91 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
+/* Kick vCPU 0 once for each of its halts, before it or while it lasts. */
+static void kicking_code(void)
+{
+	volatile typeof(g) *v = &g;
+	uint64_t i, start;
+
+	if (!this_cpu_has(X86_FEATURE_KVM_PV_UNHALT)) {
+		v->not_offered = 1;
+		return;
+	}
+	for (i = 1; i <= v->kicks; i++) {
+		GUEST_ASSERT(guest_wait(v->halting == i));
+		/* From when it may still be on its way there. */
+		if (!v->early)
+			guest_spin_us(i % 64);
+		v->refused += !!kvm_hypercall(KVM_HC_KICK_CPU, 0, 0, 0, 0);
+		v->kicked = i;
+		start = rdtsc();
+		while (v->woken != i) {
+			if (rdtsc() - start > guest_ms(KICK_PATIENCE_S * 1000)) {
+				v->asleep++;
+				return;
+			}
+			cpu_relax();
+		}
+	}
+}
+
+static void kicked_code(uint64_t index)
+{
+	volatile typeof(g) *v = &g;
+	uint64_t i;
+
+	guest_apic_init();
+	if (index == 1) {
+		kicking_code();
+		v->phase = IPI_DONE;
+		GUEST_DONE();
+		return;
+	}
+	guest_cli();
+	for (i = 1; i <= v->kicks; i++) {
+		v->halting = i;
+		while (v->early && v->kicked < i)
+			cpu_relax();
+		asm volatile("hlt" ::: "memory");
+		v->woken = i;
+	}
+	GUEST_DONE();
+}
+
+static void kicks(uint32_t flags, bool early, uint64_t count)
+{
+	const char *how = flags & KVM_EXCL_KEEP_HLT ? "HLT exits" : "HLT direct";
+	const char *when = early ? "just before it" : "while it lasts";
+	struct excl_vm ev = { .flags = flags, .new_vm = true };
+	struct excl_counters c0, c1;
+	volatile typeof(g) *v;
+	bool ok;
+
+	excl_vm_create(&ev, 2, kicked_code);
+	vcpu_set_cpuid_feature(ev.vcpus[0], X86_FEATURE_KVM_PV_UNHALT);
+	vcpu_set_cpuid_feature(ev.vcpus[1], X86_FEATURE_KVM_PV_UNHALT);
+	v = excl_shared(&ev, g);
+	v->kicks = count;
+	v->early = early;
+	excl_counters_read(ev.vcpus[0], &c0);
+	excl_vm_start(&ev);
+	ok = excl_wait(&ev, v->phase == IPI_DONE, 120);
+	excl_counters_read(ev.vcpus[0], &c1);
+	excl_counters_delta(how, &c0, &c1);
+	ksft_print_msg("%s, kicked %s: %lu halts, %lu kicks, %lu refused, woken from %lu\n",
+		       how, when, v->halting, v->kicked, v->refused, v->woken);
+	if (v->not_offered)
+		ksft_print_msg("%s: the guest is offered no kicks\n", how);
+	/* A host may offer them only where it sees the guest halt. */
+	ok = ok && !v->asleep && !v->refused &&
+	     (v->not_offered ? !(flags & KVM_EXCL_KEEP_HLT) : v->woken == count);
+	ok = ok && (v->not_offered || excl_vm_join(&ev, 10));
+	ksft_test_result(ok, "%s, interrupts off: woken by every kick %s\n", how, when);
+	if (!ok)
+		excl_vm_dump(&ev);
+	excl_vm_destroy(&ev);
+}
+
 static void halts(uint32_t flags, uint64_t count)
 {
 	const char *how = flags & KVM_EXCL_KEEP_HLT ? "HLT exits" : "HLT direct";
@@ -144,13 +241,19 @@ static void halts(uint32_t flags, uint64_t count)
 
 int main(int argc, char **argv)
 {
-	uint64_t count;
+	uint64_t count, nr_kicks;
 
 	ksft_print_header();
 	excl_require(2);
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_KVM_PV_UNHALT));
 	count = excl_arg(argc, argv, 1, 3000);
-	ksft_set_plan(6);
+	nr_kicks = excl_arg(argc, argv, 2, 300);
+	ksft_set_plan(10);
 	halts(0, count);
 	halts(KVM_EXCL_KEEP_HLT, count);
+	kicks(0, false, nr_kicks);
+	kicks(0, true, nr_kicks);
+	kicks(KVM_EXCL_KEEP_HLT, false, nr_kicks);
+	kicks(KVM_EXCL_KEEP_HLT, true, nr_kicks);
 	ksft_finished();
 }
