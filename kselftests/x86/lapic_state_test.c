@@ -8,6 +8,10 @@
  * KVM_SET_LAPIC with the same changes nothing, with one more IRR bit brings that
  * interrupt.  A guest in xAPIC mode works, detached, with the reason shown, and
  * attaches when it switches to x2APIC mode.
+ *
+ * KVM_SET_LAPIC takes registers as they are, with bits that no register has.  The guest
+ * then runs on with what there is of them, and the host writes none into a register of
+ * its own, where it would fault.
  */
 #include "excl.h"
 #include "guest.h"
@@ -16,6 +20,8 @@
 #define PENDING		0x41
 #define INJECTED	0x61
 #define XAPIC_VECTOR	0x81
+#define ODD_VECTOR	0x35
+#define ODD_TPR		0x40
 #define TMICT		0xf0000000u	/* by 16: a minute */
 #define TDCR_DIV16	0x3
 
@@ -176,6 +182,111 @@ static void on_sync(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *args)
 		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &s);
 }
 
+/* Intel SDM volume 3, "Local Vector Table" and the registers' own figures. */
+static const struct {
+	const char *name;
+	unsigned int reg;
+	uint32_t bits;
+} odd[] = {
+	{ "TPR", APIC_TASKPRI, 0x100 },
+	{ "TPR", APIC_TASKPRI, 0x80000000 },
+	{ "TPR", APIC_TASKPRI, 0xffffff00 },
+	{ "SVR", APIC_SPIV, 0xffffec00 },
+	{ "LVTT", APIC_LVTT, 0xfff8ef00 },
+	{ "LVTT, delivery status too", APIC_LVTT, 0xfff8ff00 },
+	{ "TDCR", APIC_TDCR, 0xfffffff4 },
+	{ "TMICT", APIC_TMICT, 0xffffffff },
+};
+
+static struct {
+	uint64_t taken, expired;
+	uint64_t tpr[ARRAY_SIZE(odd)], early[ARRAY_SIZE(odd)], lost[ARRAY_SIZE(odd)];
+} o;
+
+static void on_odd(struct ex_regs *regs)
+{
+	(*(volatile uint64_t *)&o.taken)++;
+	guest_eoi();
+}
+
+static void on_odd_timer(struct ex_regs *regs)
+{
+	(*(volatile uint64_t *)&o.expired)++;
+	guest_eoi();
+}
+
+static void odd_code(uint64_t index)
+{
+	volatile typeof(o) *w = &o;
+	uint64_t i, expired;
+
+	guest_apic_init();
+	guest_sti();
+	for (i = 0; i < ARRAY_SIZE(odd); i++) {
+		x2apic_write_reg(APIC_SPIV, APIC_SPIV_APIC_ENABLED | GUEST_SPURIOUS_VECTOR);
+		x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+		x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | XAPIC_VECTOR);
+		x2apic_write_reg(APIC_TASKPRI, ODD_TPR);
+		GUEST_SYNC1(i);
+		w->tpr[i] = x2apic_read_reg(APIC_TASKPRI) & 0xff;
+		guest_self_ipi(ODD_VECTOR);
+		guest_spin_us(100);
+		w->early[i] = w->taken != i;
+		x2apic_write_reg(APIC_TASKPRI, 0);
+		w->lost[i] = !guest_wait(w->taken == i + 1);
+		/* What the host has set may have expired. */
+		expired = w->expired;
+		x2apic_write_reg(APIC_TMICT, 100000);
+		w->lost[i] += !guest_wait(w->expired > expired);
+	}
+	GUEST_DONE();
+}
+
+static void on_odd_sync(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *args)
+{
+	struct kvm_lapic_state s;
+	uint32_t val;
+
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &s);
+	val = reg(&s, odd[args[0]].reg) | odd[args[0]].bits;
+	memcpy(s.regs + odd[args[0]].reg, &val, sizeof(val));
+	vcpu_ioctl(vcpu, KVM_SET_LAPIC, &s);
+}
+
+static void odd_bits(void)
+{
+	struct excl_vm ev = { .on_sync = on_odd_sync };
+	int log = excl_log_open();
+	volatile typeof(o) *w;
+	struct excl_counters c;
+	unsigned int i, bad = 0;
+	bool ok;
+
+	excl_vm_direct_timer(&ev);
+	excl_vm_create(&ev, 1, odd_code);
+	vm_install_exception_handler(ev.vm, ODD_VECTOR, on_odd);
+	vm_install_exception_handler(ev.vm, XAPIC_VECTOR, on_odd_timer);
+	w = excl_shared(&ev, o);
+	excl_vm_start(&ev);
+	ok = excl_vm_join(&ev, 60);
+	for (i = 0; i < ARRAY_SIZE(odd); i++) {
+		if (w->tpr[i] == ODD_TPR && !w->early[i] && !w->lost[i])
+			continue;
+		ksft_print_msg("%s with %#x: the guest's TPR is %#lx, early %lu, lost %lu\n",
+			       odd[i].name, odd[i].bits, w->tpr[i], w->early[i], w->lost[i]);
+		bad++;
+	}
+	excl_counters_read(ev.vcpus[0], &c);
+	if (bad)
+		excl_counters_print("reserved bits", &c);
+	ksft_test_result(ok && !bad && (excl_stock() || c.attaches >= ARRAY_SIZE(odd)),
+			 "reserved bits: the guest runs on with the rest\n");
+	ksft_test_result(!excl_log_find(log, "unchecked MSR access"),
+			 "reserved bits: the host writes none of them\n");
+	close(log);
+	excl_vm_destroy(&ev);
+}
+
 int main(int argc, char **argv)
 {
 	struct excl_vm ev = { .on_sync = on_sync };
@@ -186,7 +297,7 @@ int main(int argc, char **argv)
 
 	ksft_print_header();
 	excl_require(1);
-	ksft_set_plan(6);
+	ksft_set_plan(8);
 	excl_vm_create(&ev, 1, guest_code);
 	virt_pg_map(ev.vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
 	vm_install_exception_handler(ev.vm, IN_SERVICE, on_in_service);
@@ -232,5 +343,6 @@ int main(int argc, char **argv)
 	s->go = IN_X2APIC;
 	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");
 	excl_vm_destroy(&ev);
+	odd_bits();
 	ksft_finished();
 }
