@@ -11,8 +11,7 @@
  * vector 31, for which it has no handler, or the kick would wait until the next one.
  *
  * Where an NMI comes between the look and VMRESUME it is the NMI handler that gives
- * the entry up.  Bochs takes events between its traces of instructions alone, and has
- * not been seen to take one there.
+ * the entry up.
  *
  *   entry_window_test [GIVEN_UP [KICKS]]
  */
