@@ -145,7 +145,7 @@ int main(int argc, char **argv)
 	excl_vm_start(&ev);
 	for (i = 0; ok && i < rounds; i++) {
 		ok = excl_wait(&ev, h->blocked == i + 1 && h->answered == i + 1, 20);
-		vm_ioctl(ev.vm, KVM_SIGNAL_MSI, &msi);
+		TEST_ASSERT(__vm_ioctl(ev.vm, KVM_SIGNAL_MSI, &msi) > 0, "KVM_SIGNAL_MSI");
 		usleep(30000);
 		detached += attached_is(&ev, false);
 		h->looked = i + 1;

@@ -182,7 +182,10 @@ static void on_sync(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *args)
 		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &s);
 }
 
-/* Intel SDM volume 3, "Local Vector Table" and the registers' own figures. */
+/*
+ * Intel SDM volume 3, "Local Vector Table" and the registers' own figures.  Not those bits
+ * of LVTT that are delivery mode and trigger mode in other entries: KVM takes them for it.
+ */
 static const struct {
 	const char *name;
 	unsigned int reg;
@@ -192,8 +195,8 @@ static const struct {
 	{ "TPR", APIC_TASKPRI, 0x80000000 },
 	{ "TPR", APIC_TASKPRI, 0xffffff00 },
 	{ "SVR", APIC_SPIV, 0xffffec00 },
-	{ "LVTT", APIC_LVTT, 0xfff8ef00 },
-	{ "LVTT, delivery status too", APIC_LVTT, 0xfff8ff00 },
+	{ "LVTT", APIC_LVTT, 0xfff86800 },
+	{ "LVTT, delivery status too", APIC_LVTT, 0xfff87800 },
 	{ "TDCR", APIC_TDCR, 0xfffffff4 },
 	{ "TMICT", APIC_TMICT, 0xffffffff },
 };
