@@ -43,12 +43,12 @@ static volatile typeof(g) *const v = &g;
 
 static void leave(uint64_t n)
 {
-	uint32_t eax = 0, ebx, ecx = 0, edx;
+	uint32_t eax, ebx, ecx, edx;
 
 	switch (n % 4) {
 	case 0:
 	case 1:
-		asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+		cpuid(0, &eax, &ebx, &ecx, &edx);
 		break;
 	case 2:
 		guest_outb(PORT, n);
