@@ -154,6 +154,9 @@ static void kicked_code(uint64_t index)
 			cpu_relax();
 		asm volatile("hlt" ::: "memory");
 		v->woken = i;
+		/* It may have ended for another reason; then the kick is the next one's. */
+		while (v->kicked < i)
+			cpu_relax();
 	}
 	GUEST_DONE();
 }
