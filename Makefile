@@ -126,7 +126,7 @@ soak: $(if $(filter list,$(PART)),,deps)	## the tests for hours, in parts (PART=
 	@$(S)/tests.sh soak
 
 .PHONY: test-debug
-test-debug: initramfs $(EMULATOR) kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
+test-debug: initramfs $(EMULATOR) kernel module kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
 	@FLAVOUR=debug $(S)/test.sh
 
 .PHONY: quiet

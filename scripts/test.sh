@@ -67,6 +67,22 @@ mkdir -p "$out" "$report"
 # Of the kernel itself; the unpatched one's modules are not kept.
 loadable=${kernel%/arch/x86/boot/bzImage}/lib/test_static_key_base.ko
 [ ! -f "$loadable" ] || cp "$loadable" "$payload/module/"
+# A Linux guest that has KVM itself, see scripts/test/linux.sh.  It is the patched kernel
+# whatever the host runs: with all of the debug kernel's checks it would take hours.
+guest=$kernel
+[ "$flavour" = exclusive ] || guest=$(host_image exclusive "$platform")
+if [ -f "$guest" ] && [ -f "$BUILD/module/kvm-exclusive.ko" ]; then
+	root=$payload/linux/root
+	mkdir -p "$root/dev" "$root/proc" "$root/sys"
+	mknod "$root/dev/console" c 5 1
+	cp "$guest" "$payload/linux/bzImage"
+	cp "$BUILD/module/kvm-exclusive.ko" "$root/"
+	cp "$payload/kselftests/nested-init" "$root/init"
+	(cd "$root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) \
+		>"$payload/linux/initramfs.cpio"
+	rm -rf "$root"
+fi
+printf '%s\n' "$KERNEL_SPLAT" >"$payload/test/splat"
 
 # host_tests LIST REPORT OPTIONS...: run a list in a host, add to out/results.
 host_tests() {

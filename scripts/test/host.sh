@@ -9,7 +9,8 @@
 # SLOW multiplies the limits that LIST gives; SECONDS is for tests without.
 #
 # A line of LIST: NAME [ARGS...] [required] [platform=NAME] [timeout=S] [# REASON]
-# A NAME of "kunit" stands for the KUnit suite that is its argument.
+# A NAME is a program, or a script beside this one without its ".sh": "kunit" says how the
+# KUnit suite ended that is its argument.
 # results: pass|fail|skip|required-skip NAME SECONDS REASON
 set -u
 # shellcheck source=scripts/test/lib.sh
@@ -49,10 +50,11 @@ while read -r line; do
 	name=${words[*]}
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: test $name" >/dev/kmsg
-	case ${words[0]} in
-	kunit) words[0]=../test/kunit.sh ;;
-	*) words[0]=./${words[0]} ;;
-	esac
+	if [ -x "../test/${words[0]}.sh" ]; then
+		words[0]=../test/${words[0]}.sh
+	else
+		words[0]=./${words[0]}
+	fi
 	# The same test again keeps what it printed before.
 	tap=$out/tap/$(tap_name "$name")
 	again=1
