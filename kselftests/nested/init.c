@@ -42,6 +42,7 @@
 #include <linux/kvm_exclusive.h>
 
 #define MAX_VCPUS	8
+#define MAX_CPUID	256
 
 /* The memory of L2: page tables that map its first 2 MiB, what it runs, what it counts. */
 #define L2_SIZE		0x200000
@@ -158,6 +159,20 @@ static uint32_t find_counter(const struct vcpu *v, const char *name)
 	die(name);
 }
 
+/* Long mode is refused to who has not got it in CPUID. */
+static void set_cpuid(int kvm, const struct vcpu *v)
+{
+	struct kvm_cpuid2 *cpuid;
+
+	cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
+	cpuid->nent = MAX_CPUID;
+	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid))
+		die("KVM_GET_SUPPORTED_CPUID");
+	if (ioctl(v->fd, KVM_SET_CPUID2, cpuid))
+		die("KVM_SET_CPUID2");
+	free(cpuid);
+}
+
 static void create_vcpu(int kvm, int vm, struct vcpu *v)
 {
 	struct kvm_segment code = {
@@ -189,6 +204,7 @@ static void create_vcpu(int kvm, int vm, struct vcpu *v)
 	v->irq_exits = find_counter(v, "irq_exits");
 	v->exits = find_counter(v, "exits");
 
+	set_cpuid(kvm, v);
 	/* GS has the base 0: a host that takes an interrupt with it does not live on. */
 	if (ioctl(v->fd, KVM_GET_SREGS, &sregs))
 		die("KVM_GET_SREGS");

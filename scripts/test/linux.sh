@@ -12,7 +12,7 @@ name=${name%.sh}
 platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 tmp=$(mktemp -d)
 mkdir -p /mnt/out/tap
-console=/mnt/out/tap/$name.console
+console=/mnt/out/tap/$name${1:+_$1}.console
 number=0
 failed=0
 vmm=
