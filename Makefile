@@ -141,6 +141,14 @@ quiet-debug: initramfs kernel-stock kernel-debug module-debug tools kselftests	#
 latency: initramfs bochs kernel-stock-rig kernel module tools kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
 	@$(S)/latency.sh
 
+.PHONY: silicon
+silicon: initramfs bochs kernel module tools kselftests	## run tests while Bochs does the worst that the manuals permit (SEED=N: one again)
+	@$(S)/silicon.sh
+
+.PHONY: silicon-mutants
+silicon-mutants: initramfs bochs kernel module tools kselftests	## see that "make silicon" finds planted bugs
+	@$(S)/silicon.sh mutants
+
 .PHONY: check
 check: apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
 	@$(S)/check.sh

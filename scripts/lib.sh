@@ -24,6 +24,10 @@ STOCK_OBJ=$BUILD/stock/obj
 STOCK_RIG_SRC=$BUILD/stock-rig/linux
 STOCK_RIG_OBJ=$BUILD/stock-rig/obj
 
+# The patched kernel with a planted bug, for "make silicon-mutants".
+MUTANT_SRC=$BUILD/mutant/linux
+MUTANT_OBJ=$BUILD/mutant/obj
+
 # The emulator of the platforms intel and amd-bochs.
 BOCHS=$BUILD/bochs
 

@@ -1,0 +1,178 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run a list of tests in Bochs while it does what the manuals permit, at its worst, and see
+# that every boundary between the instructions of the entry path was interrupted.  "The
+# adversary" in Documentation/testing.md says what is done and what that cannot show.
+#
+#   silicon.sh           seeds 1 to 4, on intel and amd-bochs side by side
+#   silicon.sh mutants   see that planted bugs are found: scripts/silicon/mutants/*.patch
+#
+#   SEED=N, SEEDS="N..."   these seeds; what has failed runs from the same disk
+#   PLATFORM=NAME          intel or amd-bochs alone
+#   SILICON=KEY=VALUE,...  other keys of BOCHS_ADVERSARY; a range is SYMBOL or
+#                          SYMBOL-SYMBOL, and replaces all of the default's
+#   SILICON_SECONDS=S      no seed begins that would not end by then (default: 570)
+#   FLAVOUR=stock          the unpatched kernel, where what fails is the adversary's fault
+#
+# Written are build/report/silicon.txt and silicon.json (silicon-mutants.json), and for each
+# run build/report/silicon/SEED-PLATFORM/.  The status is 0 only when all passed.
+set -eu
+TOP=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$TOP/scripts/lib.sh"
+need python3 nm
+
+flavour=${FLAVOUR:-exclusive}
+platforms=${PLATFORM:-intel amd-bochs}
+seeds=${SEED:-${SEEDS:-1 2 3 4}}
+limit=${SILICON_SECONDS:-570}
+list=${TEST_LIST:-$TOP/kselftests/list.silicon}
+runs=$REPORT/silicon
+kept=$BUILD/silicon
+judge=$TOP/scripts/silicon/coverage.py
+again=
+[ -z "${SEED:-}" ] || again=1
+for platform in $platforms; do
+	case $platform in
+	intel | amd-bochs) ;;
+	*) die "no Bochs on the platform $platform" ;;
+	esac
+done
+
+# silicon_run SEED PLATFORM: one run, kept in $runs; true when it passed.
+silicon_run() {
+	sr_run=$runs/$1-$2
+	sr_name=$2-$flavour-silicon-$1
+	sr_disk=$kept/$1-$2-$flavour.img
+	sr_start=$(date +%s)
+	rm -rf "$sr_run"
+	mkdir -p "$sr_run" "$kept"
+	"$judge" ranges "$2" "${SILICON:-}" >"$sr_run/ranges"
+	"$judge" keys "$vmlinux" "$2" "$1" "${SILICON:-}" >"$sr_run/keys"
+	sr_data=
+	[ -z "$again" ] || [ ! -f "$sr_disk" ] || sr_data=$sr_disk
+	# The pure logic has been tested elsewhere.
+	sr_append="kunit.enable=0 ${APPEND:-}"
+	[ "$flavour" != stock ] || sr_append="KVM_EXCL_STOCK=1 $sr_append"
+	sr_status=0
+	follow "silicon-$1-$2" env PLATFORM="$2" FLAVOUR="$flavour" CONTROL=0 TEST_LIST="$list" TEST_NAME="silicon-$1" \
+		BOCHS_ADVERSARY="$(cat "$sr_run/keys")" APPEND="$sr_append" RIG_DATA="$sr_data" \
+		"$TOP/scripts/test.sh" || sr_status=$?
+	cp -r "$REPORT/test-$sr_name/." "$sr_run/" 2>/dev/null || :
+	for sr_file in coverage verdict bochs.log; do
+		cp "$BUILD/rig-test-$sr_name/host/$sr_file" "$sr_run/" 2>/dev/null || :
+	done
+	if [ "$sr_status" -ne 0 ] && [ -z "$sr_data" ]; then
+		mv "$BUILD/rig-test-$sr_name/host/data.img" "$sr_disk" 2>/dev/null || :
+	elif [ "$sr_status" -eq 0 ]; then
+		rm -f "$sr_disk"
+	fi
+	rm -rf "$BUILD/rig-test-$sr_name" "$BUILD/payload-test-$sr_name" "$REPORT/test-$sr_name"
+	echo "$sr_status $(($(date +%s) - sr_start))" >"$sr_run/status"
+	say "silicon: seed $1 $2: $(tail -n 1 "$LOGS/silicon-$1-$2.log")"
+	return "$sr_status"
+}
+
+# all_seeds PLATFORM: one after the other, while there is time.
+all_seeds() {
+	as_longest=0
+	for seed in $seeds; do
+		as_begin=$(date +%s)
+		if [ $((as_begin - start + as_longest)) -gt "$limit" ]; then
+			say "silicon: no time left for seed $seed on $1"
+			break
+		fi
+		silicon_run "$seed" "$1" || :
+		as_took=$(($(date +%s) - as_begin))
+		[ "$as_took" -le "$as_longest" ] || as_longest=$as_took
+	done
+}
+
+# mutant_kernel: the patched kernel with what is planted in MUTANT_SRC.
+mutant_kernel() {
+	mkdir -p "$MUTANT_OBJ"
+	cmp -s "$OBJ/.config" "$MUTANT_OBJ/.config" || cp "$OBJ/.config" "$MUTANT_OBJ/.config"
+	# As kernel.sh has it, so that the compiler's results are found again.
+	(unset MAKEFLAGS MFLAGS MAKELEVEL O
+	export CCACHE_DIR="$CACHE/ccache" CCACHE_BASEDIR="$BUILD" CCACHE_NOHASHDIR=1
+	export CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=8G
+	export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_VERSION=1
+	export KBUILD_BUILD_USER=kvm-exclusive KBUILD_BUILD_HOST=rig
+	follow kernel-mutant make -C "$MUTANT_SRC" O="$MUTANT_OBJ" CC="ccache gcc" HOSTCC="ccache gcc" \
+		-j "$JOBS" bzImage)
+}
+
+# mutants: each has a line "Platform:" and perhaps "Keys:" in its head.
+mutants() {
+	src=$MUTANT_SRC
+	if ! git -C "$src" rev-parse -q --verify HEAD >/dev/null 2>&1; then
+		mkdir -p "${src%/*}"
+		git -C "$SRC" worktree prune
+		git -C "$SRC" worktree add -q --detach "$src" rig
+	fi
+	list_of=$TOP/scripts/silicon/mutants
+	results=$REPORT/silicon-mutants.results
+	: >"$results"
+	for patch in "$list_of"/${MUTANT:-*}.patch; do
+		mutant=${patch##*/}
+		mutant=${mutant%.patch}
+		# What did not change keeps its time, so that little is built.
+		git -C "$src" checkout -q -f --detach rig
+		git -C "$src" apply "$patch" || die "the mutant $mutant does not apply"
+		mutant_kernel
+		platform=$(sed -n 's/^Platform: //p' "$patch")
+		SILICON=$(sed -n 's/^Keys: //p' "$patch")
+		vmlinux=$MUTANT_OBJ/vmlinux
+		KERNEL=$MUTANT_OBJ/arch/x86/boot/bzImage
+		export KERNEL
+		found=
+		m_start=$(date +%s)
+		for seed in $seeds; do
+			silicon_run "$seed" "$platform" && continue
+			found=$seed
+			break
+		done
+		echo "$mutant $platform ${found:-none} $(($(date +%s) - m_start))" >>"$results"
+		rm -rf "$runs/mutant-$mutant"
+		mv "$runs/$seed-$platform" "$runs/mutant-$mutant"
+	done
+	git -C "$src" checkout -q -f --detach rig
+	"$judge" mutants "$REPORT/silicon-mutants.json" "$results" "$runs"
+}
+
+case $flavour in
+stock) vmlinux=- ;; # no ranges
+*)
+	vmlinux=$(host_image "$flavour" intel)
+	vmlinux=${vmlinux%/arch/x86/boot/bzImage}/vmlinux
+	[ -r "$vmlinux" ] || die "no kernel at $vmlinux"
+	;;
+esac
+mkdir -p "$runs"
+start=$(date +%s)
+case ${1:-} in
+'') ;;
+mutants)
+	mutants
+	exit
+	;;
+*) die "usage: silicon.sh [mutants]" ;;
+esac
+
+say "silicon: seeds $seeds on $platforms"
+rm -rf "$runs"
+mkdir -p "$runs"
+pids=
+# shellcheck disable=SC2086 # a list of processes
+trap '[ -z "$pids" ] || kill -TERM $pids 2>/dev/null || :; exit 130' INT TERM HUP
+for platform in $platforms; do
+	all_seeds "$platform" &
+	pids="$pids $!"
+done
+wait
+trap - INT TERM HUP
+status=0
+"$judge" report "$REPORT/silicon.json" "$vmlinux" "$runs"/[0-9]*-* >"$REPORT/silicon.txt" || status=$?
+cat "$REPORT/silicon.txt"
+exit "$status"
