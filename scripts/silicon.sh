@@ -56,7 +56,7 @@ silicon_run() {
 	sr_append="kunit.enable=0 ${APPEND:-}"
 	[ "$flavour" != stock ] || sr_append="KVM_EXCL_STOCK=1 $sr_append"
 	sr_status=0
-	follow "silicon-$1-$2" env PLATFORM="$2" FLAVOUR="$flavour" CONTROL=0 TEST_LIST="$list" TEST_NAME="silicon-$1" \
+	follow "silicon-$1-$2" env PLATFORM="$2" FLAVOUR="$flavour" CONTROL=0 TEST_LIST="$list" TEST_PART="$sr_name" \
 		BOCHS_ADVERSARY="$(cat "$sr_run/keys")" APPEND="$sr_append" RIG_DATA="$sr_data" \
 		"$TOP/scripts/test.sh" || sr_status=$?
 	cp -r "$REPORT/test-$sr_name/." "$sr_run/" 2>/dev/null || :
