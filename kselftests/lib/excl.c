@@ -218,6 +218,8 @@ void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
 		usleep(20000);
 		read_once(vcpu, c);
 	} while (c->exits != before.exits && --tries);
+	if (excl_adversary())
+		c->nmis = excl_host_nmis(EXCL_FIRST_CPU + vcpu->id);
 }
 
 void excl_counters_print(const char *what, const struct excl_counters *c)
@@ -244,6 +246,9 @@ void excl_counters_delta(const char *what, const struct excl_counters *before,
 
 uint64_t excl_kicks(const struct excl_counters *c)
 {
+	/* It sends NMIs that are no kicks, and what they leave to do merges. */
+	if (excl_adversary())
+		return c->nmis;
 	return c->kick_reschedule + c->kick_call_function + c->kick_irq_work +
 	       c->kick_timer + c->kick_other + c->kick_late;
 }

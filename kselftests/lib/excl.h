@@ -60,6 +60,7 @@ struct excl_counters {
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
 	uint64_t kick_timer, kick_other, kick_late, entry_aborts;
 	uint64_t reason, timer_mode;
+	uint64_t nmis;		/* of the CPU, where it gets some that are no kicks */
 };
 
 /* Open before the vCPU runs; an open one keeps the VM alive. */
@@ -190,6 +191,8 @@ bool excl_in_bochs(void);
 bool excl_in_qemu(void);
 /* Does the emulator do its worst, what only some hardware does now and then? */
 bool excl_adversary(void);
+/* How many NMIs a CPU of the host has had. */
+uint64_t excl_host_nmis(int cpu);
 
 /* The host's log from now on, and how many of its new lines hold @what, each printed. */
 int excl_log_open(void);

@@ -38,6 +38,27 @@ bool excl_adversary(void)
 	return excl_cmdline_has("rig_adversary");
 }
 
+uint64_t excl_host_nmis(int cpu)
+{
+	FILE *f = fopen("/proc/interrupts", "re");
+	uint64_t count = 0;
+	char line[4096];
+
+	TEST_ASSERT(f, "/proc/interrupts: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		char *at = strstr(line, "NMI:");
+		int i;
+
+		if (!at)
+			continue;
+		for (i = 0, at += 4; i <= cpu; i++)
+			count = strtoull(at, &at, 10);
+		break;
+	}
+	fclose(f);
+	return count;
+}
+
 int excl_log_open(void)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
