@@ -50,8 +50,13 @@ silicon_run() {
 	mkdir -p "$sr_run" "$kept"
 	"$judge" ranges "$2" "${SILICON:-}" >"$sr_run/ranges"
 	"$judge" keys "$vmlinux" "$2" "$1" "${SILICON:-}" >"$sr_run/keys"
+	# Another kernel, emulator or test is another run.
+	sr_key=$(cat "${KERNEL:-$(host_image "$flavour" "$2")}" "$BOCHS" "$RIG_INITRAMFS" "$list" \
+		"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test | sha256sum)
 	sr_data=
-	[ -z "$again" ] || [ ! -f "$sr_disk" ] || sr_data=$sr_disk
+	if [ -n "$again" ] && [ -f "$sr_disk" ] && [ "$(cat "$sr_disk.key")" = "$sr_key" ]; then
+		sr_data=$sr_disk
+	fi
 	# The pure logic has been tested elsewhere.
 	sr_append="kunit.enable=0 ${APPEND:-}"
 	[ "$flavour" != stock ] || sr_append="KVM_EXCL_STOCK=1 $sr_append"
@@ -63,10 +68,11 @@ silicon_run() {
 	for sr_file in coverage verdict bochs.log; do
 		cp "$BUILD/rig-test-$sr_name/host/$sr_file" "$sr_run/" 2>/dev/null || :
 	done
-	if [ "$sr_status" -ne 0 ] && [ -z "$sr_data" ]; then
-		mv "$BUILD/rig-test-$sr_name/host/data.img" "$sr_disk" 2>/dev/null || :
+	if [ "$sr_status" -ne 0 ] && [ -z "$sr_data" ] &&
+		mv "$BUILD/rig-test-$sr_name/host/data.img" "$sr_disk" 2>/dev/null; then
+		echo "$sr_key" >"$sr_disk.key"
 	elif [ "$sr_status" -eq 0 ]; then
-		rm -f "$sr_disk"
+		rm -f "$sr_disk" "$sr_disk.key"
 	fi
 	rm -rf "$BUILD/rig-test-$sr_name" "$BUILD/payload-test-$sr_name" "$REPORT/test-$sr_name"
 	echo "$sr_status $(($(date +%s) - sr_start))" >"$sr_run/status"
