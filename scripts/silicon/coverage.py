@@ -59,7 +59,7 @@ Cell = collections.namedtuple("Cell", FIELDS)
 # Where tests print how many interrupts came of how many: "A of B" in these lines.
 COUNTED = re.compile(r"^# (?:.*: )?(?:timer|IPI|irqfd|one-shot|periodic|direct|assisted|"
                      r"edge|MSI|level|\d+ of \d+ IPIs)\b|^# .*: \d+ of \d+")
-OF = re.compile(r"(\w+)?[: ]*\b(\d+) of (\d+)\b")
+OF = re.compile(r"(\w+)?[: ]*\b(\d+) of (\d+)\b(?! lost)")
 LOST = re.compile(r"\blost (\d+)(?:, doubled (\d+))?")
 
 
