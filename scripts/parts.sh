@@ -74,7 +74,8 @@ part_needs() {
 		say kernel
 		return
 		;;
-	*FLAVOUR=debug*) say kernel-debug module-debug ;;
+	# Linux guests that have KVM run the patched kernel there, too: see test.sh.
+	*FLAVOUR=debug*) say kernel module kernel-debug module-debug ;;
 	*) say kernel module ;;
 	esac
 	case $1 in
@@ -128,11 +129,11 @@ inputs() {
 	say "kernel-stock-rig $i_stock-$i_config-$(hash_of scripts/rig/patches)"
 	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
 	say "module $(hash_of module scripts/module.sh)"
-	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/x86)"
+	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/nested kselftests/x86)"
 	for i_list in list list.smt list.devices list.bochs list.silicon control; do
 		say "$i_list $(hash_of "kselftests/$i_list")"
 	done
-	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/control.sh scripts/payload.sh scripts/test)"
+	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/control.sh scripts/payload.sh scripts/measure/pin.sh scripts/test)"
 	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
