@@ -20,9 +20,9 @@ parts() {
 
 parts_test() {
 	cat <<-END
-		amd-exclusive 4 alone test.sh PLATFORM=amd
-		amd-bochs-exclusive 2 beside test.sh PLATFORM=amd-bochs
-		intel-exclusive 2 beside test.sh PLATFORM=intel
+		amd-exclusive 7 alone test.sh PLATFORM=amd
+		amd-bochs-exclusive 5 beside test.sh PLATFORM=amd-bochs
+		intel-exclusive 5 beside test.sh PLATFORM=intel
 		silicon 5 alone silicon.sh
 	END
 }
@@ -30,9 +30,9 @@ parts_test() {
 # The longest first of those that are beside others.
 parts_full() {
 	cat <<-END
-		amd 3 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
+		amd 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
 		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
-		amd-debug 6 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
+		amd-debug 15 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
@@ -40,9 +40,9 @@ parts_full() {
 		intel-debug-skylake 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
 		amd-bochs-debug 22 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
 		check 3 beside check.sh
-		intel 2 beside test.sh PLATFORM=intel TEST_FULL=1
-		intel-skylake 2 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
-		amd-bochs 2 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
+		intel 12 beside test.sh PLATFORM=intel TEST_FULL=1
+		intel-skylake 12 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs 12 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
 	END
 }
 
