@@ -45,7 +45,9 @@ no_splat() {
 	! tr -d '\r' <"$console" | grep -aE -f test/splat -m 5 | sed 's/^/# /' | grep .
 }
 
+# vmm_ended: also when it says that a vCPU cannot go on, where it would stay.
 vmm_ended() {
+	! grep -qE 'KVM: entry failed|KVM internal error' "$tmp/vmm.log" || kill -9 "$vmm" 2>/dev/null || :
 	[ ! -e "/proc/$vmm" ] || grep -qE '^State:.*(zombie|dead)' "/proc/$vmm/status" 2>/dev/null
 }
 
