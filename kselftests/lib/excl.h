@@ -180,6 +180,8 @@ unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 bool excl_read_file(const char *path, char *buf, size_t size);
 /* Write to such a file, at once. 0 or an errno. */
 int excl_write_file(const char *path, const char *text);
+/* Take a host CPU offline ("0") or back ("1"). 0 or an errno. */
+int excl_set_online(int cpu, const char *what);
 
 /* Is this word on the kernel's command line? */
 bool excl_cmdline_has(const char *word);

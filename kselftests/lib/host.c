@@ -224,6 +224,14 @@ int excl_write_file(const char *path, const char *text)
 	return err;
 }
 
+int excl_set_online(int cpu, const char *what)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+	return excl_write_file(path, what);
+}
+
 static void add_file(struct excl_snapshot *s, const char *path)
 {
 	char buf[512];

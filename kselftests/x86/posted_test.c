@@ -28,7 +28,6 @@
 #define PORT		0x99	/* nobody's */
 #define GSI		24
 #define BOUND_MS	2000
-#define CPU_ONLINE	"/sys/devices/system/cpu/cpu%d/online"
 
 /* How vCPU 0 is away from the CPU that is claimed. */
 enum variant { HALTED, PAUSED, HOTPLUGGED, NR_VARIANTS };
@@ -224,14 +223,6 @@ static bool wake(enum source source, const char *when)
 	return excl_wait(&ord, ho->woken == ho->go, 10);
 }
 
-static int set_online(int cpu, const char *what)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), CPU_ONLINE, cpu);
-	return excl_write_file(path, what);
-}
-
 static uint64_t stray, f1, f2, recorded;
 
 static bool exclusive_start(void)
@@ -292,7 +283,7 @@ static bool round_of(enum variant variant, uint64_t round)
 	if (ok && round / 2 % 2)
 		ok = pin_sleeper(EXCL_FIRST_CPU, last);
 	if (ok && variant == HOTPLUGGED) {
-		ok = !set_online(CPU, "0") && !set_online(CPU, "1");
+		ok = !excl_set_online(CPU, "0") && !excl_set_online(CPU, "1");
 		if (!ok)
 			ksft_print_msg("CPU %d does not go offline and come back\n", CPU);
 	}

@@ -20,15 +20,6 @@ static bool file_is(int cpu, const char *name, const char *what)
 	return excl_read_file(path, text, sizeof(text)) && !strcmp(text, what);
 }
 
-/* Return: 0 or an errno. */
-static int set_online(int cpu, const char *what)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), CPU_FILE, cpu, "online");
-	return excl_write_file(path, what);
-}
-
 static int claim(int ctx, uint32_t first, uint32_t second, unsigned int count)
 {
 	uint32_t cpus[] = { first, second };
@@ -69,16 +60,16 @@ int main(int argc, char **argv)
 	expect(EPERM, claim(ctx, 2, 0, 1), "one thread alone");
 	expect(EPERM, claim(ctx, 1, 0, 1), "the thread beside CPU 0");
 	expect(0, claim(ctx, 3, 2, 2), "both threads");
-	expect(EBUSY, set_online(3, "0"), "an owned thread goes offline");
+	expect(EBUSY, excl_set_online(3, "0"), "an owned thread goes offline");
 	close(ctx);
 
-	expect(0, set_online(3, "0"), "a released thread goes offline");
+	expect(0, excl_set_online(3, "0"), "a released thread goes offline");
 	ctx = context();
 	expect(0, claim(ctx, 2, 0, 1), "the online thread of a core");
-	expect(EBUSY, set_online(3, "1"), "the other comes online");
+	expect(EBUSY, excl_set_online(3, "1"), "the other comes online");
 	ksft_test_result(file_is(3, "online", "0"), "it is offline still\n");
 	close(ctx);
-	expect(0, set_online(3, "1"), "it comes online after the release");
+	expect(0, excl_set_online(3, "1"), "it comes online after the release");
 	ctx = context();
 	expect(EPERM, claim(ctx, 2, 0, 1), "one thread alone, again");
 	close(ctx);
