@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Prove that a Linux guest in exclusive mode can be a KVM host: it runs a guest of its own
-# through EXITS exits by interrupts, timers and IPIs, on two vCPUs, and neither its log nor
-# the host's has a splat (the host's is looked at by run.sh).
+# through EXITS exits by interrupts, timers and IPIs, on two vCPUs (one on amd-bochs), and
+# neither its log nor the host's has a splat (the host's is looked at by run.sh).
 #
 #   nested_linux_test.sh [EXITS]
 #
@@ -34,13 +34,21 @@ case $(uname -r) in
 *-debug*) exits=$((exits / 10)) ;;
 esac
 
-launcher="bin/kvm-exclusive run --cpus 2,3 --"
+# SeaBIOS waits for the other CPUs in a loop that gives a lock away and takes it again.  In
+# Bochs both are in one turn of the CPU, so that the others never see the lock free, unless
+# PAUSE exits.  It does on Intel; Bochs's AMD CPU cannot.
+cpus="2 3"
+[ "$platform" != amd-bochs ] || cpus=2
+nr=$(echo "$cpus" | wc -w)
+
+launcher="bin/kvm-exclusive run --cpus ${cpus// /,} --"
 [ -z "${KVM_EXCL_STOCK:-}" ] || launcher=
 # With KVM off until there is a VM, L1 runs attached before and after it, on AMD too.
 # shellcheck disable=SC2086 # words
-start_linux 2 linux/initramfs.cpio kvm.enable_virt_at_load=0 "l2 $exits $period_us" $launcher
+start_linux "$nr" linux/initramfs.cpio kvm.enable_virt_at_load=0 "l2 $exits $period_us" $launcher
 if [ -z "$launcher" ]; then
-	pin_vcpus "$vmm" 2 3 || { echo "Bail out! QEMU does not start"; failed=1; end_tests; }
+	# shellcheck disable=SC2086 # words
+	pin_vcpus "$vmm" $cpus || { echo "Bail out! QEMU does not start"; failed=1; end_tests; }
 fi
 
 # The last of what the host says of the VM; it is gone with it.
@@ -61,10 +69,10 @@ vmm=
 sed 's/^/# /' "$tmp/status"
 tr -d '\r' <"$console" | sed -n 's/^l2: done/# L2/p'
 
-attached=2
+attached=$nr
 [ -z "$launcher" ] || attached=$(grep -cE '"attaches": *[1-9]' "$tmp/json")
-check "the Linux guest's vCPUs have been attached" test "$attached" -eq 2
-check "it has started its guest" said '^l2: so far, vCPU 0: .*, vCPU 1: '
+check "the Linux guest's vCPUs have been attached" test "$attached" -eq "$nr"
+check "it has started its guest" said '^l2: so far, vCPU 0: '
 check "the guest's guest has exited $exits times by interrupts" said '^l2: done'
 check "the Linux guest came to its end" said '^end$'
 check "there is no splat in its log" no_splat
