@@ -245,7 +245,7 @@ int main(int argc, char **argv)
 	excl_counters_read(vcpus[0], &after);
 	printf("host: vCPU 0: %lu exits, %lu attaches, %lu IPIs in assembly, %lu kicks\n",
 	       after.exits - before.exits, after.attaches - before.attaches,
-	       after.ipi_fast - before.ipi_fast, excl_kicks(&after) - excl_kicks(&before));
+	       after.ipi_fast - before.ipi_fast, excl_kicks(&before, &after));
 	if (!strcmp(mode, "exclusive") ? !(after.ipi_fast - before.ipi_fast) :
 					 !!(after.ipi_fast - before.ipi_fast)) {
 		printf("error: the IPIs did not take the path of %s\n", mode);

@@ -210,16 +210,21 @@ static void read_once(struct kvm_vcpu *vcpu, struct excl_counters *c)
 void excl_counters_read(struct kvm_vcpu *vcpu, struct excl_counters *c)
 {
 	struct excl_counters before;
+	uint64_t nmis = 0;
 	int tries = 5;
 
 	read_once(vcpu, c);
 	do {
 		before = *c;
 		usleep(20000);
+		if (excl_adversary())
+			nmis = excl_host_nmis(EXCL_FIRST_CPU + vcpu->id);
 		read_once(vcpu, c);
 	} while (c->exits != before.exits && --tries);
-	if (excl_adversary())
+	if (excl_adversary()) {
+		c->nmis_before = nmis;
 		c->nmis = excl_host_nmis(EXCL_FIRST_CPU + vcpu->id);
+	}
 }
 
 void excl_counters_print(const char *what, const struct excl_counters *c)
@@ -244,14 +249,20 @@ void excl_counters_delta(const char *what, const struct excl_counters *before,
 	}
 }
 
-uint64_t excl_kicks(const struct excl_counters *c)
+static uint64_t kicks(const struct excl_counters *c)
+{
+	return c->kick_reschedule + c->kick_call_function + c->kick_irq_work +
+	       c->kick_timer + c->kick_other + c->kick_late;
+}
+
+uint64_t excl_kicks(const struct excl_counters *before, const struct excl_counters *after)
 {
 	/*
 	 * It sends NMIs that are no kicks, and what they leave to do merges. One in a
 	 * handler detaches, and the handler's accesses to the APIC then exit.
 	 */
 	if (excl_adversary())
-		return c->nmis + 16 * c->detaches;
-	return c->kick_reschedule + c->kick_call_function + c->kick_irq_work +
-	       c->kick_timer + c->kick_other + c->kick_late;
+		return after->nmis - before->nmis_before +
+		       16 * (after->detaches - before->detaches);
+	return kicks(after) - kicks(before);
 }

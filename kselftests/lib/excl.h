@@ -60,7 +60,8 @@ struct excl_counters {
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
 	uint64_t kick_timer, kick_other, kick_late, entry_aborts;
 	uint64_t reason, timer_mode;
-	uint64_t nmis;		/* of the CPU, where it gets some that are no kicks */
+	/* Of the CPU, where it gets some that are no kicks: when the rest had been read, and before. */
+	uint64_t nmis, nmis_before;
 };
 
 /* Open before the vCPU runs; an open one keeps the VM alive. */
@@ -72,10 +73,10 @@ void excl_counters_print(const char *what, const struct excl_counters *c);
 void excl_counters_delta(const char *what, const struct excl_counters *before,
 			 const struct excl_counters *after);
 /*
- * Every reason for an NMI to leave the guest. An exit is counted at once and its
- * kick before the next entry, so a snapshot may have one exit more.
+ * Every reason for an NMI to leave the guest between two snapshots. An exit is counted at
+ * once and its kick before the next entry, so a snapshot may have one exit more.
  */
-uint64_t excl_kicks(const struct excl_counters *c);
+uint64_t excl_kicks(const struct excl_counters *before, const struct excl_counters *after);
 
 /**
  * struct excl_vm - a VM with its context and the threads that run its vCPUs

@@ -182,7 +182,7 @@ static void direct(const char *what, int vcpu, volatile uint64_t *count, uint64_
 	excl_counters_read(ev.vcpus[vcpu], &c1);
 	taken = excl_device_host_count(irq) - taken;
 	exits = c1.exits - c0.exits;
-	kicks = excl_kicks(&c1) - excl_kicks(&c0);
+	kicks = excl_kicks(&c0, &c1);
 	ksft_print_msg("%s: %lu of %lu, exits %lu, kicks %lu, taken by the host %lu\n", what,
 		       *count - before, n, exits, kicks, taken);
 	ksft_test_result(ok && *count - before == n && total() - start == n,

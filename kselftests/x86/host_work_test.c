@@ -292,8 +292,8 @@ int main(int argc, char **argv)
 		ksft_test_result_skip("attached and kicked - not exclusive\n");
 	else
 		ksft_test_result(c1[0].attached && c1[1].attached &&
-				 excl_kicks(&c1[0]) > excl_kicks(&c0[0]) &&
-				 excl_kicks(&c1[1]) > excl_kicks(&c0[1]),
+				 excl_kicks(&c0[0], &c1[0]) &&
+				 excl_kicks(&c0[1], &c1[1]),
 				 "attached, and kicked\n");
 	s->stop = 1;
 	excl_vm_join(&ev, 10);

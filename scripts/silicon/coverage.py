@@ -14,7 +14,7 @@ What "make silicon" asks of Bochs, and what it makes of the answer.
       add up the runs, print what was found and write it to JSON.  RUN is a directory
       SEED-PLATFORM with what scripts/test.sh left: results, tap/ and coverage, and
       the files status, "STATUS SECONDS", and ranges.  The status is 0 only
-      when every test passed and what has to be covered is.
+      when every test passed and, with four seeds or more, what has to be covered is.
 
   coverage.py mutants JSON RESULTS RUNS
       the same for the planted bugs: a line of RESULTS is NAME PLATFORM SEED SECONDS, with a
@@ -47,7 +47,9 @@ RANGES = {
 }
 RANGE_KEYS = ("look", "guest", "smi", "slow")
 
-# Every boundary of these that could have taken an NMI more than OFTEN times must have.
+# Every boundary of these that could have taken an NMI more than OFTEN times must have,
+# in ENOUGH seeds.  One seed, as "make test" runs, leaves some to chance: it says which.
+ENOUGH = 4
 REQUIRED = ("vmx_exclusive_check_start", "__vmx_vcpu_run_exclusive",
             "__svm_vcpu_run_exclusive")
 OFTEN = 50
@@ -305,9 +307,11 @@ def report(path, vmlinux, directories):
             bad += 1
     for this in ranges:
         if this["required"] and this["none_at"]:
-            print(f"failed: {this['platform']}: {len(this['none_at'])} boundaries of "
+            judged = len(seeds) >= ENOUGH
+            print(f"{'failed' if judged else 'not judged in so few seeds'}: "
+                  f"{this['platform']}: {len(this['none_at'])} boundaries of "
                   f"{this['symbol']} took no NMI")
-            bad += 1
+            bad += judged
         if this["required"] and not this["instructions"]:
             print(f"failed: {this['platform']}: {this['symbol']} never ran")
             bad += 1

@@ -389,8 +389,8 @@ enum kvm_excl_irq_why {
  * @vcpu: out, index of the vCPU that gets it directly, else -1
  * @vector: out, the guest's vector that the IOMMU delivers, else 0
  * @updates: out, how often the IOMMU's entry was written for this context
- * @throttled: out, how often it was disabled for 10 ms, because the host got it more than
- *	1000 times in 10 ms
+ * @throttled: out, how often the IOMMU blocked it for 10 ms, because the host got it 1000
+ *	times in 10 ms; it is raised once afterwards
  */
 struct kvm_excl_get_device_irq {
 	__u32 size;
