@@ -167,7 +167,7 @@ static void across_exits(void)
 static void across_ipis(void)
 {
 	volatile typeof(g) *v = &g;
-	uint64_t start;
+	uint64_t start, sent;
 	int i;
 
 	for (i = 0; i < IPI_TIMERS; i++) {
@@ -182,13 +182,13 @@ static void across_ipis(void)
 			else
 				guest_send_icr(0, IPI_VECTOR);
 			guest_spin_us(100);
+			/* Two that were under way for longer than that would merge. */
+			sent = rdtsc();
+			while (v->ipis < v->ipis_sent && rdtsc() - sent < guest_ms(100))
+				cpu_relax();
 		}
 		v->ipis_fired += !!v->fired;
 		x2apic_write_reg(APIC_TMICT, 0);
-		/* The last one may still be under way. */
-		start = rdtsc();
-		while (v->ipis < v->ipis_sent && rdtsc() - start < guest_ms(100))
-			guest_spin_us(10);
 	}
 }
 
