@@ -219,6 +219,8 @@ static void guest_code(uint64_t index)
 	v->fired = 0;
 	v->unarmed = 0;
 	v->max_stall = 0;
+	v->missed = 0;
+	v->excused = 0;
 	v->stalled = 0;
 	v->last = rdtsc();
 	v->start = v->last;
@@ -308,11 +310,12 @@ int main(int argc, char **argv)
 		       v->fired, periods, v->missed, v->excused, v->max_stall,
 		       v->period_tsc);
 	/*
-	 * An emulator's timer thread may be late while the vCPU runs on: one in
-	 * twenty gaps may be without a stall that the guest could see.  There is no
-	 * exit meanwhile (below), so that nobody but the emulator could lose one.
+	 * QEMU's timers are a thread of its own, which is late while the vCPU runs on, by
+	 * more than a period when the machine is busy: expiries then merge in the IRR, and
+	 * the guest sees no stall.  Without an exit (below) nobody but the emulator can
+	 * lose one, so that all that this may show there is that they go on.
 	 */
-	allowed = getenv("KVM_EXCL_HARDWARE") ? 0 : periods / 20;
+	allowed = getenv("KVM_EXCL_LATE_TIMERS") ? periods / 2 : 0;
 	ksft_test_result(ok && v->fired >= count && v->missed - v->excused <= allowed,
 			 "periodic: none lost beyond stalls\n");
 	/* The TSC's frequency is known to less than one in 200. */
