@@ -80,6 +80,7 @@ bochs_machine() {
 		memory: guest=$mem, host=$mem
 		romimage: file=$ROOTFS/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 		vgaromimage: file=$ROOTFS/usr/share/bochs/VGABIOS-lgpl-latest
+		vga: realtime=0
 		pci: enabled=1, chipset=i440fx
 		clock: sync=none, time0=$bochs_epoch
 		ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
