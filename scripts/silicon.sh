@@ -113,7 +113,7 @@ mutant_kernel() {
 		-j "$JOBS" bzImage)
 }
 
-# mutants: each has a line "Platform:" and perhaps "Keys:" in its head.
+# mutants: each has lines "Platform:", "Tests:" and perhaps "Keys:" in its head.
 mutants() {
 	src=$MUTANT_SRC
 	if ! git -C "$src" rev-parse -q --verify HEAD >/dev/null 2>&1; then
@@ -132,6 +132,10 @@ mutants() {
 		git -C "$src" apply "$patch" || die "the mutant $mutant does not apply"
 		mutant_kernel
 		platform=$(sed -n 's/^Platform: //p' "$patch")
+		# Of the list, what is to find it.
+		list=$REPORT/silicon-mutant.list
+		grep -E "^($(sed -n 's/^Tests: //p' "$patch" | tr ' ' '|')) " \
+			"$TOP/kselftests/list.silicon" >"$list"
 		SILICON=$(sed -n 's/^Keys: //p' "$patch")
 		vmlinux=$MUTANT_OBJ/vmlinux
 		KERNEL=$MUTANT_OBJ/arch/x86/boot/bzImage
