@@ -34,7 +34,7 @@ import subprocess
 import sys
 
 # Short of what real machines do: a tick is an instruction, some 0.3 ns.
-KEYS = ("ipi=3000,bait=8000,timer=2000,nmi=40000,stop=300000:20000,sti=1,mwait=4096,"
+KEYS = ("ipi=3000,bait=8000,timer=2000,nmi=15000,stop=300000:20000,sti=1,mwait=4096,"
         "skew=50,cpus=14")
 RANGES = {
     "intel": """smi=vmx_exclusive_check_start-vmx_exclusive_check_end
