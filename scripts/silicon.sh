@@ -12,7 +12,7 @@
 #   PLATFORM=NAME          intel or amd-bochs alone
 #   SILICON=KEY=VALUE,...  other keys of BOCHS_ADVERSARY; a range is SYMBOL or
 #                          SYMBOL-SYMBOL, and replaces all of the default's
-#   SILICON_SECONDS=S      no seed begins that would not end by then (default: 570)
+#   SILICON_SECONDS=S      no seed begins that would not end by then (default: 1140)
 #   FLAVOUR=stock          the unpatched kernel, where what fails is the adversary's fault
 #
 # Written are build/report/silicon.txt and silicon.json (silicon-mutants.json), and for each
@@ -26,7 +26,7 @@ need python3 nm
 flavour=${FLAVOUR:-exclusive}
 platforms=${PLATFORM:-intel amd-bochs}
 seeds=${SEED:-${SEEDS:-1 2 3 4}}
-limit=${SILICON_SECONDS:-570}
+limit=${SILICON_SECONDS:-1140}
 list=${TEST_LIST:-$TOP/kselftests/list.silicon}
 runs=$REPORT/silicon
 kept=$BUILD/silicon
