@@ -60,7 +60,7 @@ struct excl_counters {
 	uint64_t kick_reschedule, kick_call_function, kick_irq_work;
 	uint64_t kick_timer, kick_other, kick_late, entry_aborts;
 	uint64_t reason, timer_mode;
-	/* Of the CPU, where it gets some that are no kicks: when the rest had been read, and before. */
+	/* Of the CPU, where it gets some that are no kicks: after the rest was read, and before. */
 	uint64_t nmis, nmis_before;
 };
 

@@ -158,21 +158,22 @@ bool excl_have_fast_ipis(void)
 }
 
 /*
- * Is there such a local vector table register?  A read of one that is not there is an error
- * that the local APIC keeps, and QEMU's for ever: smpboot takes it for its own.
+ * As excl_host_msr(), but no local vector table register that is not there: a read of one is
+ * an error that the local APIC keeps, and QEMU's for ever, so that smpboot takes it for its
+ * own.
  */
-static bool has_lvt(int cpu, uint32_t msr)
+static bool host_apic_msr(int cpu, uint32_t msr, uint64_t *val)
 {
 	uint64_t lvr, efeat;
+	bool there = true;
 
-	if (!excl_host_msr(cpu, 0x803, &lvr))
-		return false;
 	if (msr == 0x82f)
-		return (lvr >> 16 & 0xff) >= 6;
-	if (msr < 0x850)
-		return true;
-	return (lvr & 1U << 31) && excl_host_msr(cpu, 0x840, &efeat) &&
-	       msr - 0x850 < (efeat >> 16 & 0xff);
+		there = excl_host_msr(cpu, 0x803, &lvr) && (lvr >> 16 & 0xff) >= 6;
+	else if (msr >= 0x850)
+		there = excl_host_msr(cpu, 0x803, &lvr) && (lvr & 1U << 31) &&
+			excl_host_msr(cpu, 0x840, &efeat) &&
+			msr - 0x850 < (efeat >> 16 & 0xff);
+	return there && excl_host_msr(cpu, msr, val);
 }
 
 int excl_scan_lvts(int cpu)
@@ -187,7 +188,7 @@ int excl_scan_lvts(int cpu)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(lvts); i++) {
-		if (!has_lvt(cpu, lvts[i]) || !excl_host_msr(cpu, lvts[i], &val))
+		if (!host_apic_msr(cpu, lvts[i], &val))
 			continue;
 		seen++;
 		/* Delivery mode fixed, not masked. */
@@ -365,9 +366,7 @@ static void add_cpus(struct excl_snapshot *s)
 			 cpu);
 		add_file(s, path);
 		for (i = 0; i < ARRAY_SIZE(msrs); i++) {
-			if ((msrs[i] == 0x82f || msrs[i] >= 0x850) && !has_lvt(cpu, msrs[i]))
-				continue;
-			if (!excl_host_msr(cpu, msrs[i], &val))
+			if (!host_apic_msr(cpu, msrs[i], &val))
 				continue;
 			/* An idle CPU masks its timer and unmasks it again. */
 			if (msrs[i] == 0x832)

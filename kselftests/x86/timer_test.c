@@ -315,7 +315,7 @@ int main(int argc, char **argv)
 	 * the guest sees no stall.  Without an exit (below) nobody but the emulator can
 	 * lose one, so that all that this may show there is that they go on.
 	 */
-	allowed = getenv("KVM_EXCL_LATE_TIMERS") ? periods / 2 : 0;
+	allowed = excl_in_qemu() ? periods / 2 : 0;
 	ksft_test_result(ok && v->fired >= count && v->missed - v->excused <= allowed,
 			 "periodic: none lost beyond stalls\n");
 	/* The TSC's frequency is known to less than one in 200. */

@@ -22,9 +22,6 @@ slow=${3:-1}
 out=/mnt/out
 platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 
-# The timers of QEMU are late; Bochs' are exact.
-[ "$platform" != amd ] || export KVM_EXCL_LATE_TIMERS=1
-
 mkdir -p "$out/tap"
 : >"$out/results"
 if [ -r module/kvm-exclusive.ko ]; then
