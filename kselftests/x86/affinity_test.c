@@ -242,6 +242,57 @@ static void vcpu_thread(void)
 	set_affinity(0, was);
 }
 
+static void sync_code(uint64_t index)
+{
+	guest_apic_init();
+	for (;;)
+		GUEST_SYNC(0);
+}
+
+/* Run a vCPU in this thread, as a VMM without threads does. */
+static int cpu_after_run(struct excl_vm *ev)
+{
+	struct ucall uc;
+
+	vcpu_run(ev->vcpus[0]);
+	TEST_ASSERT(get_ucall(ev->vcpus[0], &uc) == UCALL_SYNC, "no GUEST_SYNC");
+	return sched_getcpu();
+}
+
+/*
+ * One thread runs the vCPUs of two VMs in turn: the other VM's interrupts would be sent to
+ * the owned CPU.
+ */
+static void thread_of_two(void)
+{
+	struct excl_vm ex = { }, other = { .ordinary = true };
+	struct kvm_regs regs;
+	struct excl_counters c;
+	bool back, away;
+	cpu_set_t was;
+	int cpu;
+
+	sched_getaffinity(0, sizeof(was), &was);
+	excl_vm_create(&ex, 1, sync_code);
+	excl_vm_create(&other, 1, sync_code);
+	cpu = cpu_after_run(&ex);
+	ksft_test_result(cpu == EXCL_FIRST_CPU, "one thread for two VMs: on the vCPU's CPU\n");
+	/* What is no KVM_RUN does not move it. */
+	vcpu_regs_get(other.vcpus[0], &regs);
+	back = sched_getcpu() == EXCL_FIRST_CPU;
+	cpu = cpu_after_run(&other);
+	away = cpu != EXCL_FIRST_CPU;
+	if (!away)
+		ksft_print_msg("another VM's vCPU has run on CPU %d\n", cpu);
+	ksft_test_result(back && away && has_affinity(0, was), "elsewhere with another VM's\n");
+	cpu = cpu_after_run(&ex);
+	excl_counters_read(ex.vcpus[0], &c);
+	ksft_test_result(cpu == EXCL_FIRST_CPU && c.attaches >= 2, "back with the first\n");
+	excl_vm_destroy(&other);
+	excl_vm_destroy(&ex);
+	ksft_test_result(has_affinity(0, was), "its mask is what it was\n");
+}
+
 int main(int argc, char **argv)
 {
 	ksft_print_header();
@@ -250,12 +301,13 @@ int main(int argc, char **argv)
 	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset");
 	if (mkdir(GROUP, 0755) && errno != EEXIST)
 		ksft_exit_skip("no cgroups with cpusets: %s\n", strerror(errno));
-	ksft_set_plan(24);
+	ksft_set_plan(28);
 	pinned_task(false);
 	pinned_task(true);
 	setaffinity();
 	cpuset();
 	vcpu_thread();
+	thread_of_two();
 	if (rmdir(GROUP))
 		ksft_print_msg("rmdir: %s\n", strerror(errno));
 	ksft_finished();

@@ -6,7 +6,8 @@
  * no exit but kicks: KVM sends them as physical IPIs.  Level-triggered ones
  * through the in-kernel I/O APIC need the guest's EOI: it is seen for each (remote
  * IRR never sticks), a line that stays high is delivered again, and the vCPU is
- * attached all the time.
+ * attached all the time.  The EOI is seen, too, where KVM delivered the interrupt and the VM
+ * got its CPU before the handler ended it.
  *
  *   irq_test [INTERRUPTS]
  */
@@ -21,11 +22,12 @@
 #define IRQFD_GSI	24
 #define EDGE_PIN	4
 #define LEVEL_PIN	10
+#define PORT		0x99	/* nobody's */
 
 static struct {
 	uint64_t ready, stop;
 	uint64_t msi, edge, level;
-	uint64_t line_low, hold;	/* by the host */
+	uint64_t line_low, hold, out;	/* by the host */
 	uint64_t spins;
 } g;
 
@@ -49,6 +51,8 @@ static void on_level(struct ex_regs *regs)
 	uint64_t n = v->level + 1;
 
 	v->level = n;
+	if (v->out)
+		guest_outb(PORT, 0);
 	while (!v->hold && v->line_low < n)
 		cpu_relax();
 	guest_eoi();
@@ -194,6 +198,47 @@ static void levels(uint64_t n)
 		ksft_test_result(c1.attached, "level: attached\n");
 }
 
+static bool rebound;
+
+/* In the handler's exit the VM gets its CPU. */
+static bool on_io(struct excl_vm *vm, struct kvm_vcpu *vcpu)
+{
+	if (vcpu->run->exit_reason != KVM_EXIT_IO || vcpu->run->io.port != PORT)
+		return false;
+	vm->ctx = excl_open();
+	rebound = !excl_claim_first(vm->ctx, 1) && !excl_bind(vm->ctx, vm->vm->fd, 0);
+	kvm_irq_line(vm->vm, LEVEL_PIN, 0);
+	host->out = 0;
+	host->line_low = host->level;
+	return true;
+}
+
+static void level_bound_in_handler(void)
+{
+	uint64_t n = host->level;
+	bool ok;
+
+	if (excl_stock()) {
+		ksft_test_result_skip("level: bound in the handler - not exclusive\n");
+		return;
+	}
+	close(ev.ctx);
+	ev.ctx = -1;
+	ok = excl_wait_free(1);
+	host->line_low = n;
+	host->hold = 0;
+	host->out = 1;
+	kvm_irq_line(ev.vm, LEVEL_PIN, 1);
+	ok = ok && wait_for(&host->level, n + 1) && wait_for(&host->line_low, n + 1) && rebound;
+	/* Again, if its EOI has been seen. */
+	usleep(20000);
+	kvm_irq_line(ev.vm, LEVEL_PIN, 1);
+	ok = ok && wait_for(&host->level, n + 2);
+	kvm_irq_line(ev.vm, LEVEL_PIN, 0);
+	host->line_low = n + 2;
+	ksft_test_result(ok, "level: bound in the handler, the EOI is seen\n");
+}
+
 int main(int argc, char **argv)
 {
 	struct kvm_irqfd irqfd = { .gsi = IRQFD_GSI };
@@ -203,8 +248,9 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	excl_require(1);
 	n = excl_arg(argc, argv, 1, 1000);
-	ksft_set_plan(11);
+	ksft_set_plan(12);
 
+	ev.on_exit = on_io;
 	excl_vm_create(&ev, 1, guest_code);
 	vm_install_exception_handler(ev.vm, MSI_VECTOR, on_msi);
 	vm_install_exception_handler(ev.vm, EDGE_VECTOR, on_edge);
@@ -229,6 +275,7 @@ int main(int argc, char **argv)
 	edges("KVM_SIGNAL_MSI", send_msi, &host->msi, n);
 	edges("I/O APIC edge", send_edge, &host->edge, n);
 	levels(n);
+	level_bound_in_handler();
 
 	host->stop = 1;
 	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");

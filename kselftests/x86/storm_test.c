@@ -17,7 +17,10 @@
  * while nothing else may raise it.  QEMU's TCG does: EOI_FIRST is for it, see
  * Documentation/testing.md.
  *
- *   storm_test [USERSPACE_EXITS [TIMER_US [EOI_FIRST]]]
+ * With DEADLINE the timer is the TSC's deadline: a detach then finds one that has passed and
+ * not fired.
+ *
+ *   storm_test [USERSPACE_EXITS [TIMER_US [EOI_FIRST [DEADLINE]]]]
  */
 #include <sys/eventfd.h>
 
@@ -30,8 +33,12 @@
 #define PORT		0x80
 #define GSI		24
 
+#ifndef MSR_IA32_TSC_DEADLINE
+#define MSR_IA32_TSC_DEADLINE	0x6e0
+#endif
+
 static struct {
-	uint64_t iterations, timer_us, eoi_first;
+	uint64_t iterations, timer_us, eoi_first, deadline;
 	uint64_t ready, stop, quiet, outs;
 	uint64_t armed, timer;
 	uint64_t ipi_sent, ipi;
@@ -47,6 +54,10 @@ static volatile typeof(g) *const v = &g;
 static void arm(void)
 {
 	v->armed++;
+	if (v->deadline) {
+		wrmsr(MSR_IA32_TSC_DEADLINE, rdtsc() + v->timer_us * guest_tsc_khz / 1000);
+		return;
+	}
 	/* KVM's bus period of 1 ns */
 	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), v->timer_us * 1000);
 }
@@ -93,7 +104,8 @@ static void guest_code(uint64_t index)
 	}
 
 	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
-	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	x2apic_write_reg(APIC_LVTT, TIMER_VECTOR |
+			 (v->deadline ? APIC_LVT_TIMER_TSCDEADLINE : APIC_LVT_TIMER_ONESHOT));
 	guest_sti();
 	v->ready = 1;
 	arm();
@@ -173,9 +185,14 @@ int main(int argc, char **argv)
 
 	ksft_print_header();
 	excl_require(2);
+	/* Direct where the VM has the host's TSC. */
+	ev.new_vm = excl_arg(argc, argv, 4, 0);
+	TEST_REQUIRE(!ev.new_vm || kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
 	ksft_set_plan(6);
 
 	excl_vm_create(&ev, 2, guest_code);
+	if (ev.new_vm)
+		vcpu_set_cpuid_feature(ev.vcpus[0], X86_FEATURE_TSC_DEADLINE_TIMER);
 	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
 	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
 	vm_install_exception_handler(ev.vm, IRQFD_VECTOR, on_irqfd);
@@ -190,6 +207,7 @@ int main(int argc, char **argv)
 	host->iterations = excl_arg(argc, argv, 1, 2000);
 	host->timer_us = excl_arg(argc, argv, 2, 50);
 	host->eoi_first = excl_arg(argc, argv, 3, 0);
+	host->deadline = excl_arg(argc, argv, 4, 0);
 	excl_counters_read(ev.vcpus[0], &c0);
 	excl_vm_start(&ev);
 	TEST_ASSERT(!pthread_create(&thread, NULL, fire_irqfd, &ev), "pthread_create");

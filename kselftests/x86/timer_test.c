@@ -14,7 +14,8 @@
  *
  * Across exits: a guest that leaves to user space many times in each period still
  * gets its periodic expiries, and a masked periodic count goes on counting: that is
- * how an operating system finds out the timer's frequency.
+ * how an operating system finds out the timer's frequency.  One that exits now and then, at
+ * any time of a period, and halts for the next expiry gets neither less of them nor more.
  *
  * Across IPIs: a timer that is KVM's for the time being, as a periodic one is behind
  * an exit to user space, expires though the guest sends itself IPIs all the time.
@@ -33,12 +34,17 @@
 #define EXITS_PERIODS		50
 #define EXITS_PER_PERIOD	20
 
+/* At any time of a period, which is long beside what an emulator needs for an expiry. */
+#define ANY_EXITS		300
+#define ANY_MS			8
+
 /* Across IPIs: so many timers, half of them with IPIs by ICR, half by SELF IPI. */
 #define IPI_TIMERS		10
 #define IPI_TIMER_MS		20
 
 enum phase {
-	ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE, IPIS_DONE
+	ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE, ANY_DONE,
+	IPIS_DONE
 };
 
 static struct {
@@ -51,6 +57,7 @@ static struct {
 	uint64_t missed, excused;
 	uint64_t start, end, period_tsc;
 	uint64_t counted_us, elapsed_us, exits_fired, exits_us;
+	uint64_t any_us, any_fired;
 	uint64_t ipis_sent, ipis, ipis_fired;
 } g;
 
@@ -164,6 +171,26 @@ static void across_exits(void)
 	v->exits_fired = v->fired;
 }
 
+static void exits_at_any_time(void)
+{
+	uint64_t random = 1, start, i;
+	volatile typeof(g) *v = &g;
+
+	v->fired = 0;
+	start = rdtsc();
+	x2apic_write_reg(APIC_TMICT, ANY_MS * 1000000 / v->bus_ns);
+	for (i = 0; i < ANY_EXITS; i++) {
+		random = random * 6364136223846793005 + 1;
+		guest_spin_us((random >> 33) % (1000 * ANY_MS));
+		guest_outb(PORT, 0);
+		guest_cli();
+		asm volatile("sti; hlt" ::: "memory");
+	}
+	v->any_us = (rdtsc() - start) * 1000 / guest_tsc_khz;
+	x2apic_write_reg(APIC_TMICT, 0);
+	v->any_fired = v->fired;
+}
+
 static void across_ipis(void)
 {
 	volatile typeof(g) *v = &g;
@@ -239,6 +266,9 @@ static void guest_code(uint64_t index)
 	across_exits();
 	v->phase = EXITS_DONE;
 	spin(EXITS_DONE, 0);
+	exits_at_any_time();
+	v->phase = ANY_DONE;
+	spin(ANY_DONE, 0);
 	across_ipis();
 	v->phase = IPIS_DONE;
 	spin(IPIS_DONE, 0);
@@ -262,7 +292,7 @@ int main(int argc, char **argv)
 	excl_require(1);
 	count = excl_arg(argc, argv, 1, 10000);
 	us = excl_arg(argc, argv, 2, 500);
-	ksft_set_plan(9);
+	ksft_set_plan(10);
 
 	bus_ns = excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, 1, guest_code);
@@ -344,6 +374,14 @@ int main(int argc, char **argv)
 			 "across exits: a periodic timer expires in each period\n");
 
 	v->go = EXITS_DONE;
+	ok = ok && excl_wait(&ev, v->phase == ANY_DONE, 60);
+	periods = v->any_us / (1000 * ANY_MS);
+	ksft_print_msg("exits at any time: %lu expiries in %lu periods\n", v->any_fired, periods);
+	ksft_test_result(ok && v->any_fired + periods / 8 + 1 >= periods &&
+			 v->any_fired <= periods + periods / 50 + 1,
+			 "exits at any time: a periodic timer expires in each period\n");
+
+	v->go = ANY_DONE;
 	ok = ok && excl_wait(&ev, v->phase == IPIS_DONE, 60);
 	ksft_print_msg("across IPIs: %lu of %u timers expired, %lu of %lu IPIs taken\n",
 		       v->ipis_fired, IPI_TIMERS, v->ipis, v->ipis_sent);
