@@ -582,7 +582,7 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 	 * Not repaired yet: detached, for what is in service, the vCPU is kicked for each IPI
 	 * before its first instruction, and only its own siblings suffer.
 	 */
-	if (!goes_on && f->kind == SIBLINGS_EXITS && !host_cpu_is_intel)
+	if (!goes_on && f->kind == SIBLINGS_EXITS)
 		ksft_test_result_xfail("%s: the guest goes on\n", f->name);
 	else
 		ksft_test_result(goes_on, "%s: the guest goes on\n", f->name);
