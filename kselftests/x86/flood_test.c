@@ -579,8 +579,8 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 				 "%s: stays are within the budget\n", f->name);
 	ksft_test_result(!lost, "%s: the guest keeps its TPR\n", f->name);
 	/*
-	 * Not repaired yet: detached, for what is in service, the vCPU is kicked for each IPI
-	 * before its first instruction, and only its own siblings suffer.
+	 * Not repaired and not explained yet: detached, for what is in service, the vCPU exits
+	 * by kicks of its siblings alone, and its guest makes nothing of its entries.
 	 */
 	if (!goes_on && f->kind == SIBLINGS_EXITS)
 		ksft_test_result_xfail("%s: the guest goes on\n", f->name);
