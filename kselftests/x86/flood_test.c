@@ -578,14 +578,7 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 		ksft_test_result(ok && stay <= limit && (!stay || storms),
 				 "%s: stays are within the budget\n", f->name);
 	ksft_test_result(!lost, "%s: the guest keeps its TPR\n", f->name);
-	/*
-	 * Not repaired and not explained yet: detached, for what is in service, the vCPU exits
-	 * by kicks of its siblings alone, and its guest makes nothing of its entries.
-	 */
-	if (!goes_on && f->kind == SIBLINGS_EXITS)
-		ksft_test_result_xfail("%s: the guest goes on\n", f->name);
-	else
-		ksft_test_result(goes_on, "%s: the guest goes on\n", f->name);
+	ksft_test_result(goes_on, "%s: the guest goes on\n", f->name);
 	ksft_test_result(gets_through && !excl_vm_failed(&ev), "%s: a signal gets through\n",
 			 f->name);
 	return ok;

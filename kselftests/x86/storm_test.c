@@ -14,13 +14,13 @@
  *
  * A handler may arm the timer before its EOI or after it.  Before it, an exit finds the
  * timer's vector in service and the timer running, and the vector is put back into service
- * while nothing else may raise it.  QEMU's TCG does: EOI_FIRST is for it, see
+ * while nothing else may raise it.  QEMU's TCG does: "eoi-first" is for it, see
  * Documentation/testing.md.
  *
- * With DEADLINE the timer is the TSC's deadline: a detach then finds one that has passed and
+ * With "deadline" the timer is the TSC's deadline: a detach then finds one that has passed and
  * not fired.
  *
- *   storm_test [USERSPACE_EXITS [TIMER_US [EOI_FIRST [DEADLINE]]]]
+ *   storm_test [USERSPACE_EXITS [TIMER_US [eoi-first|deadline]]]
  */
 #include <sys/eventfd.h>
 
@@ -177,6 +177,7 @@ int main(int argc, char **argv)
 {
 	struct excl_vm ev = { .on_exit = on_io, .on_signal = on_signal };
 	struct excl_counters c0, c1;
+	const char *how = argc > 3 ? argv[3] : "";
 	struct kvm_irq_routing *routing;
 	struct kvm_irqfd irqfd = { .gsi = GSI };
 	uint64_t signals = 0, outs = -1UL;
@@ -184,9 +185,11 @@ int main(int argc, char **argv)
 	bool ok;
 
 	ksft_print_header();
+	if (*how && strcmp(how, "eoi-first") && strcmp(how, "deadline"))
+		ksft_exit_fail_msg("neither eoi-first nor deadline: %s\n", how);
 	excl_require(2);
 	/* Direct where the VM has the host's TSC. */
-	ev.new_vm = excl_arg(argc, argv, 4, 0);
+	ev.new_vm = !strcmp(how, "deadline");
 	TEST_REQUIRE(!ev.new_vm || kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
 	ksft_set_plan(6);
 
@@ -206,8 +209,8 @@ int main(int argc, char **argv)
 	host = excl_shared(&ev, g);
 	host->iterations = excl_arg(argc, argv, 1, 2000);
 	host->timer_us = excl_arg(argc, argv, 2, 50);
-	host->eoi_first = excl_arg(argc, argv, 3, 0);
-	host->deadline = excl_arg(argc, argv, 4, 0);
+	host->eoi_first = !strcmp(how, "eoi-first");
+	host->deadline = ev.new_vm;
 	excl_counters_read(ev.vcpus[0], &c0);
 	excl_vm_start(&ev);
 	TEST_ASSERT(!pthread_create(&thread, NULL, fire_irqfd, &ev), "pthread_create");
