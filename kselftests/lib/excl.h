@@ -110,6 +110,7 @@ struct excl_vm {
 		bool started;
 		volatile bool ended;
 		volatile bool failed;
+		volatile bool dump;
 		char error[UCALL_BUFFER_LEN + 512];
 	} threads[EXCL_MAX_VCPUS];
 };

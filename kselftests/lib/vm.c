@@ -143,6 +143,31 @@ static bool handle_exit(struct excl_thread *t)
 	return false;
 }
 
+/* Where the guest is; in its own thread, behind KVM_RUN. */
+static void dump_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lapic_state lapic;
+	struct kvm_vcpu_events events;
+	struct kvm_regs regs;
+	unsigned int i;
+
+	vcpu_regs_get(vcpu, &regs);
+	vcpu_events_get(vcpu, &events);
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+	ksft_print_msg("vCPU %u: RIP %#llx RFLAGS %#llx RSP %#llx RAX %#llx RCX %#llx RDX %#llx, event %u/%u shadow %u NMI %u/%u/%u\n",
+		       vcpu->id, regs.rip, regs.rflags, regs.rsp, regs.rax, regs.rcx, regs.rdx,
+		       events.interrupt.injected, events.interrupt.nr, events.interrupt.shadow,
+		       events.nmi.injected, events.nmi.pending, events.nmi.masked);
+	for (i = 0; i < 8; i++) {
+		uint32_t irr = *(uint32_t *)(lapic.regs + APIC_IRR + i * 0x10);
+		uint32_t isr = *(uint32_t *)(lapic.regs + APIC_ISR + i * 0x10);
+
+		if (irr | isr)
+			ksft_print_msg("vCPU %u: from vector %u: IRR %#x ISR %#x\n", vcpu->id,
+				       i * 32, irr, isr);
+	}
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct excl_thread *t = arg;
@@ -153,6 +178,10 @@ static void *run_vcpu(void *arg)
 	do {
 		if (!__vcpu_run(t->vcpu)) {
 			go = handle_exit(t);
+		} else if (t->dump) {
+			dump_vcpu(t->vcpu);
+			t->dump = false;
+			go = true;
 		} else if (errno == EINTR || errno == EAGAIN) {
 			go = !ev->on_signal || ev->on_signal(ev, t->vcpu);
 		} else {
@@ -283,6 +312,16 @@ void excl_vm_dump(struct excl_vm *ev)
 			       status.cpu, status.attached, status.reason, status.timer);
 		if (status.cpu >= 0)
 			excl_host_apic_dump(status.cpu);
+	}
+	/* Last, as it interrupts what they do. */
+	for (i = 0; i < ev->nr_vcpus; i++) {
+		struct excl_thread *t = &ev->threads[i];
+
+		if (!t->started || t->ended)
+			continue;
+		t->dump = true;
+		excl_vm_signal(ev, i);
+		usleep(200000);
 	}
 }
 

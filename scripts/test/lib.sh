@@ -37,6 +37,8 @@ run_one() {
 		reason="no end within $seconds s"
 	else
 		result=fail
-		reason="status $status: $(tail -n 1 "$tap")"
+		# What failed first, and what was said before it.
+		reason=$(grep -m 1 -B 2 -E '^ *not ok|^Bail out!' "$tap" | tr '\n' ';' | cut -c 1-400)
+		reason="status $status: ${reason:-$(tail -n 1 "$tap")}"
 	fi
 }
