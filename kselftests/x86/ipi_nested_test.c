@@ -9,6 +9,9 @@
  * destination, by shorthand and to itself, and waits until vCPU 1 has sent to vCPU 0.
  * What came meanwhile is taken when the nested guest has ended.
  *
+ * Then the guest enters its own while the host is flooded with expiries of its timer, which
+ * must not keep that entry from being made.
+ *
  *   ipi_nested_test [ROUNDS]
  */
 #include "excl.h"
@@ -20,6 +23,17 @@
 #define VECTOR		0x61
 #define SELF_VECTOR	0x71
 #define REPLY_VECTOR	0x81
+#define TIMER_VECTOR	0x51
+
+/*
+ * KVM's own periodic timers are not shorter than this, in us.  The default of 200 is less
+ * than what Bochs needs for an expiry with its exits.
+ */
+#define SHORTEST_US	"/sys/module/kvm/parameters/min_timer_period_us"
+
+#define STORM_ROUNDS	20
+/* In QEMU a shorter period takes all of the machine. */
+#define QEMU_PERIOD	50000
 
 /* Of the nested guest to vCPU 1: physical, logical, by shorthand. */
 #define NESTED_IPIS	3
@@ -28,6 +42,7 @@ static struct {
 	uint64_t rounds, ready, done, stop;
 	uint64_t taken, self_taken, reply_taken;
 	uint64_t ask, in_nested, wrong;
+	uint64_t period, storm_rounds, in_storm;
 	uint32_t ldr;
 } g;
 
@@ -50,6 +65,11 @@ static void on_self(struct ex_regs *regs)
 static void on_reply(struct ex_regs *regs)
 {
 	v->reply_taken++;
+	guest_eoi();
+}
+
+static void on_timer(struct ex_regs *regs)
+{
 	guest_eoi();
 }
 
@@ -76,18 +96,24 @@ static void nested_code(void)
 	vmcall();
 }
 
-static void run_nested_svm(struct svm_test_data *svm)
+static void short_code(void)
 {
-	svm->vmcb->save.rip = (uint64_t)nested_code;
+	v->in_storm++;
+	vmcall();
+}
+
+static void run_nested_svm(struct svm_test_data *svm, void (*code)(void))
+{
+	svm->vmcb->save.rip = (uint64_t)code;
 	svm->vmcb->save.rsp = (uint64_t)&nested_stack[ARRAY_SIZE(nested_stack) - 1];
 	run_guest(svm->vmcb, svm->vmcb_gpa);
 	asm volatile("stgi");
 	GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
 }
 
-static void run_nested_vmx(bool first)
+static void run_nested_vmx(bool first, void (*code)(void))
 {
-	vmwrite(GUEST_RIP, (uint64_t)nested_code);
+	vmwrite(GUEST_RIP, (uint64_t)code);
 	vmwrite(GUEST_RSP, (uint64_t)&nested_stack[ARRAY_SIZE(nested_stack) - 1]);
 	if (first)
 		GUEST_ASSERT(!vmlaunch());
@@ -114,9 +140,9 @@ static void hypervisor_code(void *nested)
 	for (i = 0; i < v->rounds; i++) {
 		send_to_other(1, 0);
 		if (this_cpu_has(X86_FEATURE_SVM))
-			run_nested_svm(svm);
+			run_nested_svm(svm, nested_code);
 		else
-			run_nested_vmx(!i);
+			run_nested_vmx(!i, nested_code);
 		guest_sti();
 		v->wrong += !guest_wait(v->self_taken == i + 1 && v->reply_taken == i + 1);
 		guest_cli();
@@ -124,6 +150,22 @@ static void hypervisor_code(void *nested)
 		v->done++;
 	}
 	v->stop = 1;
+
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV1);
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	for (i = 0; i < STORM_ROUNDS; i++) {
+		/* The host takes what the guest, with its interrupts off, does not. */
+		x2apic_write_reg(APIC_TMICT, v->period);
+		if (this_cpu_has(X86_FEATURE_SVM))
+			run_nested_svm(svm, short_code);
+		else
+			run_nested_vmx(false, short_code);
+		x2apic_write_reg(APIC_TMICT, 0);
+		guest_sti();
+		cpu_relax();
+		guest_cli();
+		v->storm_rounds++;
+	}
 }
 
 static void guest_code(uint64_t index, void *nested)
@@ -156,17 +198,23 @@ int main(int argc, char **argv)
 	struct excl_counters before, after;
 	struct excl_vm ev = {};
 	volatile typeof(g) *s;
+	char shortest_us[32];
 	vm_vaddr_t nested;
 	uint64_t fast;
 	bool ok;
 
 	ksft_print_header();
 	excl_require(NR);
-	ksft_set_plan(3);
+	ksft_set_plan(5);
 	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
 		ksft_exit_skip("KVM here runs no nested guests: load its module with nested=1\n");
 
+	TEST_ASSERT(excl_read_file(SHORTEST_US, shortest_us, sizeof(shortest_us)), SHORTEST_US);
+	if (excl_in_bochs())
+		TEST_ASSERT(!excl_write_file(SHORTEST_US, "4000"), SHORTEST_US);
+	excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, NR, guest_code);
+	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
 	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
 	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_self);
 	vm_install_exception_handler(ev.vm, REPLY_VECTOR, on_reply);
@@ -177,6 +225,7 @@ int main(int argc, char **argv)
 	vcpu_args_set(ev.vcpus[0], 2, (uint64_t)0, nested);
 	s = excl_shared(&ev, g);
 	s->rounds = excl_arg(argc, argv, 1, 300);
+	s->period = excl_in_qemu() ? QEMU_PERIOD : 1;
 	excl_counters_read(ev.vcpus[0], &before);
 	excl_vm_start(&ev);
 	ok = excl_wait(&ev, s->stop, 60);
@@ -194,8 +243,20 @@ int main(int argc, char **argv)
 				fast >= s->rounds - s->rounds / 10 && fast <= s->rounds :
 				!fast),
 			 "those of its hypervisor go in assembly, its own do not\n");
+
 	ok = ok && excl_vm_join(&ev, 20);
+	before = after;
+	excl_counters_read(ev.vcpus[0], &after);
+	ksft_print_msg("under a storm: %lu rounds, %lu in the nested guest, %lu storms\n",
+		       s->storm_rounds, s->in_storm, after.storms - before.storms);
+	ksft_test_result(ok && s->storm_rounds == STORM_ROUNDS && s->in_storm == STORM_ROUNDS,
+			 "a nested guest is entered under a storm\n");
+	if (excl_in_qemu() || excl_stock())
+		ksft_test_result_skip("there was a storm - not here\n");
+	else
+		ksft_test_result(ok && after.storms != before.storms, "there was a storm\n");
 	excl_vm_destroy(&ev);
+	excl_write_file(SHORTEST_US, shortest_us);
 	if (!ok)
 		ksft_exit_fail_msg("the guest hangs\n");
 	ksft_finished();

@@ -20,6 +20,9 @@
  * Across IPIs: a timer that is KVM's for the time being, as a periodic one is behind
  * an exit to user space, expires though the guest sends itself IPIs all the time.
  *
+ * Masked: a timer that is masked and still armed, as Linux has it when it is idle, expires
+ * for nobody while the vCPU is in user space, and the guest goes on.
+ *
  *   timer_test [EXPIRIES [PERIOD_US]]
  */
 #include "excl.h"
@@ -29,6 +32,7 @@
 #define IPI_VECTOR	0x41
 #define WARM_UP		20
 #define PORT		0x99	/* nobody's */
+#define WAIT_PORT	0x9a	/* nobody's: the VMM waits for longer than a timer of MASKED_MS */
 
 /* Across exits: so many periods of so many exits, each a millisecond after the last. */
 #define EXITS_PERIODS		50
@@ -42,9 +46,11 @@
 #define IPI_TIMERS		10
 #define IPI_TIMER_MS		20
 
+#define MASKED_MS		5
+
 enum phase {
 	ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE, ANY_DONE,
-	IPIS_DONE
+	IPIS_DONE, MASKED_DONE
 };
 
 static struct {
@@ -59,6 +65,7 @@ static struct {
 	uint64_t counted_us, elapsed_us, exits_fired, exits_us;
 	uint64_t any_us, any_fired;
 	uint64_t ipis_sent, ipis, ipis_fired;
+	uint64_t masked_fired, unmasked_fired;
 } g;
 
 static uint32_t ticks(void)
@@ -219,6 +226,26 @@ static void across_ipis(void)
 	}
 }
 
+static void masked(void)
+{
+	volatile typeof(g) *v = &g;
+	int i;
+
+	v->fired = 0;
+	for (i = 0; i < 10; i++) {
+		x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | APIC_LVT_MASKED |
+				 TIMER_VECTOR);
+		x2apic_write_reg(APIC_TMICT, MASKED_MS * 1000000 / v->bus_ns);
+		guest_outb(WAIT_PORT, 0);
+		guest_spin_us(1000);
+	}
+	v->masked_fired = v->fired;
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	x2apic_write_reg(APIC_TMICT, MASKED_MS * 1000000 / v->bus_ns);
+	guest_spin_us(20 * 1000 * MASKED_MS);
+	v->unmasked_fired = v->fired;
+}
+
 static void guest_code(uint64_t index)
 {
 	volatile typeof(g) *v = &g;
@@ -272,12 +299,21 @@ static void guest_code(uint64_t index)
 	across_ipis();
 	v->phase = IPIS_DONE;
 	spin(IPIS_DONE, 0);
+	masked();
+	v->phase = MASKED_DONE;
+	spin(MASKED_DONE, 0);
 	GUEST_DONE();
 }
 
 static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 {
-	return vcpu->run->exit_reason == KVM_EXIT_IO && vcpu->run->io.port == PORT;
+	if (vcpu->run->exit_reason != KVM_EXIT_IO)
+		return false;
+	if (vcpu->run->io.port == WAIT_PORT)
+		usleep(4 * 1000 * MASKED_MS);
+	else if (vcpu->run->io.port != PORT)
+		return false;
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -292,7 +328,7 @@ int main(int argc, char **argv)
 	excl_require(1);
 	count = excl_arg(argc, argv, 1, 10000);
 	us = excl_arg(argc, argv, 2, 500);
-	ksft_set_plan(10);
+	ksft_set_plan(11);
 
 	bus_ns = excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, 1, guest_code);
@@ -388,6 +424,13 @@ int main(int argc, char **argv)
 	ksft_test_result(ok && v->ipis_fired == IPI_TIMERS && v->ipis == v->ipis_sent,
 			 "across IPIs: KVM's timer expires\n");
 	v->go = IPIS_DONE;
+	ok = ok && excl_wait(&ev, v->phase == MASKED_DONE, 20);
+	ksft_print_msg("masked: %lu expiries, %lu when it is not masked any more\n",
+		       v->masked_fired, v->unmasked_fired);
+	/* The last one that was masked may be pending when it is unmasked. */
+	ksft_test_result(ok && !v->masked_fired && v->unmasked_fired,
+			 "masked: an expiry in user space is nobody's\n");
+	v->go = MASKED_DONE;
 	if (!excl_vm_join(&ev, 10))
 		ksft_print_msg("the guest did not end\n");
 	excl_vm_destroy(&ev);
