@@ -40,10 +40,12 @@ def parse(line):
     """One line of results; one that cannot be read has failed.
 
     Arguments of a test may be numbers and come before its seconds, so the seconds are the
-    last of the first numbers in a row.
+    last word, or where a reason follows the last of the first numbers in a row.
     """
     words = line.split()
     at = 2
+    if words[:1] == ["pass"] and words[-1].isdecimal():
+        at = max(len(words) - 1, 2)
     while at < len(words) and not words[at].isdecimal():
         at += 1
     while at + 1 < len(words) and words[at + 1].isdecimal():

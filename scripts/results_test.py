@@ -29,6 +29,8 @@ class Lines(unittest.TestCase):
 
     def test_arguments_are_no_seconds(self):
         self.parsed("pass storm_test 2000 50 1 7", "pass", "storm_test 2000 50 1", 7, "")
+        self.parsed("pass storm_test 2000 2000 deadline 7", "pass",
+                    "storm_test 2000 2000 deadline", 7, "")
         self.parsed("fail kunit kvm_exclusive_ipi 0 not there", "fail",
                     "kunit kvm_exclusive_ipi", 0, "not there")
         self.parsed("pass x_test -n 5 2 the same", "pass", "x_test -n 5", 2, "the same")
