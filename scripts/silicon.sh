@@ -113,7 +113,8 @@ mutant_kernel() {
 		-j "$JOBS" bzImage)
 }
 
-# mutants: each has lines "Platform:", "Tests:" and perhaps "Keys:" in its head.
+# mutants: each has lines "Platform:", "Tests:" and perhaps "Keys:" in its head.  Instead of
+# "Tests:", which are of the list, it may have "List:", lines of such a list.
 mutants() {
 	src=$MUTANT_SRC
 	if ! git -C "$src" rev-parse -q --verify HEAD >/dev/null 2>&1; then
@@ -134,7 +135,8 @@ mutants() {
 		platform=$(sed -n 's/^Platform: //p' "$patch")
 		# Of the list, what is to find it.
 		list=$REPORT/silicon-mutant.list
-		grep -E "^($(sed -n 's/^Tests: //p' "$patch" | tr ' ' '|')) " \
+		sed -n 's/^List: //p' "$patch" >"$list"
+		[ -s "$list" ] || grep -E "^($(sed -n 's/^Tests: //p' "$patch" | tr ' ' '|')) " \
 			"$TOP/kselftests/list.silicon" >"$list"
 		SILICON=$(sed -n 's/^Keys: //p' "$patch")
 		vmlinux=$MUTANT_OBJ/vmlinux
