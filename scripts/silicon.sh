@@ -63,7 +63,9 @@ silicon_run() {
 	stock) sr_append=KVM_EXCL_STOCK=1 ;;
 	*) sr_append=kvm.exclusive_lapic_hz=25000000 ;;
 	esac
-	sr_append="kunit.enable=0 $sr_append ${APPEND:-}"
+	# A CPU that stands still keeps an INIT for later, and SIPIs that come before are lost:
+	# Linux sends them at once.  No single CPU of a real machine is in SMM that long.
+	sr_append="cpu_init_udelay=10000 kunit.enable=0 $sr_append ${APPEND:-}"
 	sr_status=0
 	follow "silicon-$1-$2" env PLATFORM="$2" FLAVOUR="$flavour" CONTROL=0 TEST_LIST="$list" TEST_PART="$sr_name" \
 		BOCHS_ADVERSARY="$(cat "$sr_run/keys")" APPEND="$sr_append" RIG_DATA="$sr_data" \
