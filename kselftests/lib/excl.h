@@ -184,6 +184,13 @@ bool excl_read_file(const char *path, char *buf, size_t size);
 int excl_write_file(const char *path, const char *text);
 /* Take a host CPU offline ("0") or back ("1"). 0 or an errno. */
 int excl_set_online(int cpu, const char *what);
+/*
+ * KVM's own periodic timers are not shorter than a parameter, by default 200 us, which is
+ * less than what Bochs needs for an expiry with its exits: the guest would do nothing more.
+ * Raise it there until it is put back as it was; elsewhere it stays.
+ */
+void excl_shortest_timer_raise(void);
+void excl_shortest_timer_put_back(void);
 
 /* Is this word on the kernel's command line? */
 bool excl_cmdline_has(const char *word);

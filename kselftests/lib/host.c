@@ -33,6 +33,22 @@ bool excl_in_qemu(void)
 	return excl_cmdline_has("kvm_excl_platform=amd");
 }
 
+#define SHORTEST_US	"/sys/module/kvm/parameters/min_timer_period_us"
+
+static char shortest_us[32];
+
+void excl_shortest_timer_raise(void)
+{
+	TEST_ASSERT(excl_read_file(SHORTEST_US, shortest_us, sizeof(shortest_us)), SHORTEST_US);
+	if (excl_in_bochs())
+		TEST_ASSERT(!excl_write_file(SHORTEST_US, "4000"), SHORTEST_US);
+}
+
+void excl_shortest_timer_put_back(void)
+{
+	excl_write_file(SHORTEST_US, shortest_us);
+}
+
 bool excl_adversary(void)
 {
 	return excl_cmdline_has("rig_adversary");

@@ -178,7 +178,7 @@ static void *run_vcpu(void *arg)
 	do {
 		if (!__vcpu_run(t->vcpu)) {
 			go = handle_exit(t);
-		} else if (t->dump) {
+		} else if (t->dump && errno == EINTR) {
 			dump_vcpu(t->vcpu);
 			t->dump = false;
 			go = true;

@@ -292,12 +292,6 @@ static void tenant_code(uint64_t index)
 	GUEST_DONE();
 }
 
-/*
- * KVM's own periodic timers are not shorter than this, in us.  The default of 200 is less
- * than what Bochs needs for an expiry with its exits, and the guest would do nothing more.
- */
-#define SHORTEST_US	"/sys/module/kvm/parameters/min_timer_period_us"
-
 /* How many interrupts the host has taken in its longest stay, 0: not beyond the budget. */
 #define TRACING		"/sys/kernel/tracing/"
 #define RECORDS		TRACING "events/kvm/kvm_excl_record/"
@@ -607,7 +601,6 @@ int main(int argc, char **argv)
 	uint64_t bound_us, share;
 	unsigned int i, plan = 0;
 	bool running = false;
-	char shortest_us[32];
 	pthread_t thread;
 	uint64_t tsc;
 
@@ -627,9 +620,7 @@ int main(int argc, char **argv)
 	if (!excl_stock() && !trace_records(true))
 		ksft_exit_fail_msg("%s: %s\n", RECORDS, strerror(errno));
 
-	TEST_ASSERT(excl_read_file(SHORTEST_US, shortest_us, sizeof(shortest_us)), SHORTEST_US);
-	if (excl_in_bochs())
-		TEST_ASSERT(!excl_write_file(SHORTEST_US, "4000"), SHORTEST_US);
+	excl_shortest_timer_raise();
 
 	/* On the CPU that is left when all the others are given away. */
 	if (has_tenant()) {
@@ -673,7 +664,7 @@ int main(int argc, char **argv)
 	}
 	if (!excl_stock())
 		trace_records(false);
-	excl_write_file(SHORTEST_US, shortest_us);
+	excl_shortest_timer_put_back();
 	if (has_tenant()) {
 		ht->stop = 1;
 		excl_vm_join(&tenant, 10);

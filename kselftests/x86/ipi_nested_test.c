@@ -25,12 +25,6 @@
 #define REPLY_VECTOR	0x81
 #define TIMER_VECTOR	0x51
 
-/*
- * KVM's own periodic timers are not shorter than this, in us.  The default of 200 is less
- * than what Bochs needs for an expiry with its exits.
- */
-#define SHORTEST_US	"/sys/module/kvm/parameters/min_timer_period_us"
-
 #define STORM_ROUNDS	20
 /* In QEMU a shorter period takes all of the machine. */
 #define QEMU_PERIOD	50000
@@ -198,7 +192,6 @@ int main(int argc, char **argv)
 	struct excl_counters before, after;
 	struct excl_vm ev = {};
 	volatile typeof(g) *s;
-	char shortest_us[32];
 	vm_vaddr_t nested;
 	bool ok, floods;
 	uint64_t fast;
@@ -211,9 +204,7 @@ int main(int argc, char **argv)
 	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
 		ksft_exit_skip("KVM here runs no nested guests: load its module with nested=1\n");
 
-	TEST_ASSERT(excl_read_file(SHORTEST_US, shortest_us, sizeof(shortest_us)), SHORTEST_US);
-	if (excl_in_bochs())
-		TEST_ASSERT(!excl_write_file(SHORTEST_US, "4000"), SHORTEST_US);
+	excl_shortest_timer_raise();
 	excl_vm_direct_timer(&ev);
 	excl_vm_create(&ev, NR, guest_code);
 	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
@@ -256,7 +247,7 @@ int main(int argc, char **argv)
 	if (floods)
 		ksft_test_result(ok && after.storms != before.storms, "there was a storm\n");
 	excl_vm_destroy(&ev);
-	excl_write_file(SHORTEST_US, shortest_us);
+	excl_shortest_timer_put_back();
 	if (!ok)
 		ksft_exit_fail_msg("the guest hangs\n");
 	ksft_finished();
