@@ -2,10 +2,15 @@
 /*
  * A context's life: opened, given CPUs, looked up by others, closed
  */
+#include <linux/cpu_ownership.h>
 #include <linux/cpumask.h>
 #include <linux/err.h>
+#include <linux/file.h>
+#include <linux/kvm_host.h>
 #include <linux/pid.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -235,6 +240,74 @@ static int context_mask(const int *cpus, unsigned int count, struct cpumask *mas
 	return 0;
 }
 
+/* The memory of whom the CPUs are for, with a reference. */
+static struct mm_struct *claim_mm(const struct kvm_excl_claim_cpus *claim)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	struct file *file;
+	unsigned int flags;
+
+	switch (claim->flags & (KVM_EXCL_CLAIM_FOR_VM | KVM_EXCL_CLAIM_FOR_PID)) {
+	case 0:
+		if (claim->target)
+			return ERR_PTR(-EINVAL);
+		mmget(current->mm);
+		return current->mm;
+	case KVM_EXCL_CLAIM_FOR_VM:
+		file = fget(claim->target);
+		if (!file)
+			return ERR_PTR(-EBADF);
+		mm = ERR_PTR(-EINVAL);
+		if (file_is_kvm(file)) {
+			mm = ((struct kvm *)file->private_data)->mm;
+			/* Its process may have ended, when others have the file. */
+			if (!mmget_not_zero(mm))
+				mm = ERR_PTR(-EINVAL);
+		}
+		fput(file);
+		return mm;
+	case KVM_EXCL_CLAIM_FOR_PID:
+		task = pidfd_get_task(claim->target, &flags);
+		if (IS_ERR(task))
+			return ERR_PTR(PTR_ERR(task) == -EBADF ? -EBADF : -EINVAL);
+		mm = get_task_mm(task);
+		put_task_struct(task);
+		return mm ?: ERR_PTR(-EINVAL);
+	}
+	return ERR_PTR(-EINVAL);
+}
+
+static const u32 obstacles[] = {
+	[CPU_OBSTACLE_NONE] = KVM_EXCL_OBSTACLE_NONE,
+	[CPU_OBSTACLE_OWNED] = KVM_EXCL_OBSTACLE_OWNED,
+	[CPU_OBSTACLE_PINNED] = KVM_EXCL_OBSTACLE_PINNED,
+	[CPU_OBSTACLE_PARTITION] = KVM_EXCL_OBSTACLE_PARTITION,
+	[CPU_OBSTACLE_TASK] = KVM_EXCL_OBSTACLE_TASK,
+	[CPU_OBSTACLE_IRQ] = KVM_EXCL_OBSTACLE_IRQ,
+	[CPU_OBSTACLE_VECTORS] = KVM_EXCL_OBSTACLE_VECTORS,
+	[CPU_OBSTACLE_SCHED_EXT] = KVM_EXCL_OBSTACLE_SCHED_EXT,
+	[CPU_OBSTACLE_DEADLINE] = KVM_EXCL_OBSTACLE_DEADLINE,
+};
+
+/* Tell what was in the way; of tasks, those alone that the caller can see. */
+static void tell_obstacle(struct kvm_excl_claim_cpus *arg, struct cpu_ownership_claim *claim)
+{
+	arg->obstacle = obstacles[claim->obstacle];
+	if (claim->obstacle == CPU_OBSTACLE_NONE)
+		return;
+	arg->obstacle_cpu = claim->cpu;
+	if (claim->pid) {
+		arg->obstacle_id = pid_vnr(claim->pid);
+		put_pid(claim->pid);
+		if (!arg->obstacle_id)
+			return;
+	} else {
+		arg->obstacle_id = claim->number;
+	}
+	strscpy_pad(arg->obstacle_name, claim->name);
+}
+
 /**
  * kvm_excl_claim_cpus - KVM_EXCL_CLAIM_CPUS
  * @ctx: the context
@@ -245,15 +318,26 @@ static int context_mask(const int *cpus, unsigned int count, struct cpumask *mas
 int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 {
 	struct kvm_excl_claim_cpus *claim = arg;
+	struct cpu_ownership_claim request = {
+		.pinned = claim->flags & KVM_EXCL_CLAIM_PINNED,
+	};
+	struct mm_struct *mm;
 	int *cpus;
 	int ret;
 
 	if (claim->reserved || !claim->count || claim->count > nr_cpu_ids)
 		return -EINVAL;
+	mm = claim_mm(claim);
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
 	cpus = memdup_array_user(u64_to_user_ptr(claim->cpus), claim->count, sizeof(*cpus));
-	if (IS_ERR(cpus))
+	if (IS_ERR(cpus)) {
+		mmput(mm);
 		return PTR_ERR(cpus);
+	}
 
+	request.mm = mm;
+	memset(&claim->obstacle, 0, sizeof(*claim) - offsetof(typeof(*claim), obstacle));
 	kvm_excl_context_lock(ctx);
 	ret = -EBUSY;
 	if (ctx->count)
@@ -261,15 +345,18 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 	ret = context_mask(cpus, claim->count, ctx->mask);
 	if (ret)
 		goto out;
-	ret = kvm_excl_claim(ctx->mask);
-	if (ret)
+	ret = kvm_excl_claim(ctx->mask, &request);
+	if (ret) {
+		tell_obstacle(claim, &request);
 		goto out;
+	}
 	ctx->count = claim->count;
 	ctx->cpus = cpus;
 	cpus = NULL;
 out:
 	kvm_excl_context_unlock(ctx);
 	kfree(cpus);
+	mmput(mm);
 	return ret;
 }
 

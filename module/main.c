@@ -65,7 +65,8 @@ struct ioctl_op {
 static const struct ioctl_op ioctl_ops[] = {
 	IOCTL_OP(KVM_EXCL_GET_INFO, kvm_excl_get_info, why, 0, true,
 		 kvm_excl_get_info),
-	IOCTL_OP(KVM_EXCL_CLAIM_CPUS, kvm_excl_claim_cpus, cpus, 0, false,
+	IOCTL_OP(KVM_EXCL_CLAIM_CPUS, kvm_excl_claim_cpus, cpus,
+		 KVM_EXCL_CLAIM_PINNED | KVM_EXCL_CLAIM_FOR_VM | KVM_EXCL_CLAIM_FOR_PID, true,
 		 kvm_excl_claim_cpus),
 	IOCTL_OP(KVM_EXCL_ARM_VM, kvm_excl_arm_vm, flags,
 		 KVM_EXCL_KEEP_HLT | KVM_EXCL_HW_BUS_PERIOD, false, kvm_excl_arm_vm),
@@ -111,9 +112,10 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EINVAL;
 
 	ret = op->execute(file->private_data, &buffer);
-	if (ret || !op->copy_out)
+	/* Who is busy may be told. */
+	if ((ret && ret != -EBUSY) || !op->copy_out)
 		return ret;
-	return copy_to_user(uarg, &buffer, min(size, op->size)) ? -EFAULT : 0;
+	return copy_to_user(uarg, &buffer, min(size, op->size)) ? -EFAULT : ret;
 }
 
 static __poll_t device_poll(struct file *file, poll_table *wait)

@@ -39,15 +39,33 @@ int excl_open(void)
 	return open(KVM_EXCL_DEVICE, O_RDWR | O_CLOEXEC);
 }
 
-int excl_claim(int ctx, const uint32_t *cpus, unsigned int count)
+int excl_claim_for(int ctx, const uint32_t *cpus, unsigned int count, uint32_t flags, int target,
+		   struct kvm_excl_claim_cpus *claim)
 {
-	struct kvm_excl_claim_cpus arg = {
-		.size = sizeof(arg),
+	*claim = (struct kvm_excl_claim_cpus) {
+		.size = sizeof(*claim),
+		.flags = flags,
 		.count = count,
+		.target = target,
 		.cpus = (uintptr_t)cpus,
 	};
+	return ioctl(ctx, KVM_EXCL_CLAIM_CPUS, claim);
+}
 
-	return ioctl(ctx, KVM_EXCL_CLAIM_CPUS, &arg);
+int excl_claim(int ctx, const uint32_t *cpus, unsigned int count)
+{
+	struct kvm_excl_claim_cpus claim;
+	int r;
+
+	/* The emulated host keeps what it can off CPU 0, and a test may take all others. */
+	r = excl_claim_for(ctx, cpus, count, KVM_EXCL_CLAIM_PINNED, 0, &claim);
+
+	/* A host that is busy is no secret of the test's. */
+	if (r && errno == EBUSY && claim.obstacle > KVM_EXCL_OBSTACLE_OWNED)
+		ksft_print_msg("CPU %u is not to be had: obstacle %u, %d %.64s\n",
+			       claim.obstacle_cpu, claim.obstacle, claim.obstacle_id,
+			       claim.obstacle_name);
+	return r;
 }
 
 int excl_claim_from(int ctx, unsigned int first, unsigned int count)

@@ -34,6 +34,9 @@ void excl_require(unsigned int ncpus);
 /* The ioctls of a context. 0 or -1 with errno. */
 int excl_open(void);
 int excl_claim(int ctx, const uint32_t *cpus, unsigned int count);
+/* With KVM_EXCL_CLAIM_* flags; @claim tells what was in the way. */
+int excl_claim_for(int ctx, const uint32_t *cpus, unsigned int count, uint32_t flags, int target,
+		   struct kvm_excl_claim_cpus *claim);
 int excl_claim_first(int ctx, unsigned int count);
 /* @count CPUs from @first on. */
 int excl_claim_from(int ctx, unsigned int first, unsigned int count);

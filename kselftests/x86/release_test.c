@@ -81,8 +81,12 @@ static bool runs(struct excl_vm *ev)
 	uint64_t t0 = host->timer[0], t1 = host->timer[1];
 	uint64_t i0 = host->ipi[0], i1 = host->ipi[1];
 
-	return excl_wait(ev, host->timer[0] > t0 + 10 && host->timer[1] > t1 + 10 &&
-			 host->ipi[0] > i0 && host->ipi[1] > i1, 20);
+	if (excl_wait(ev, host->timer[0] > t0 + 10 && host->timer[1] > t1 + 10 &&
+		      host->ipi[0] > i0 && host->ipi[1] > i1, 20))
+		return true;
+	ksft_print_msg("expiries %lu and %lu, IPIs %lu and %lu\n", host->timer[0] - t0,
+		       host->timer[1] - t1, host->ipi[0] - i0, host->ipi[1] - i1);
+	return false;
 }
 
 static bool attached(struct excl_vm *ev)

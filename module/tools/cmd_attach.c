@@ -20,6 +20,7 @@ struct arguments {
 	struct cpulist cpus;
 	int pid;
 	int fd;
+	unsigned int claim_flags;
 	unsigned int flags;
 };
 
@@ -27,6 +28,8 @@ static const struct argp_option options[] = {
 	{ "pid", 'p', "PID", 0, "Process of the VMM", 0 },
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
 	{ "fd", 'f', "FD", 0, "Its file descriptor of the VM, when it has several", 0 },
+	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks and cpuset partitions that "
+	  "have no others; these run elsewhere meanwhile", 0 },
 	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
 	{ }
 };
@@ -54,6 +57,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->pid = number(arg, 1);
 		if (a->pid < 0)
 			argp_error(state, "--pid %s: not a process number", arg);
+		return 0;
+	case 't':
+		a->claim_flags |= KVM_EXCL_CLAIM_PINNED;
 		return 0;
 	case 'k':
 		a->flags |= KVM_EXCL_KEEP_HLT;
@@ -208,7 +214,7 @@ int cmd_attach(int argc, char **argv)
 		return STATUS_FAILED;
 	}
 
-	ret = device_claim(ctx, &a.cpus);
+	ret = device_claim(ctx, &a.cpus, a.claim_flags | KVM_EXCL_CLAIM_FOR_VM, vm);
 	if (ret)
 		return ret;
 	ret = bind_vm(ctx, vm, a.pid, a.flags);

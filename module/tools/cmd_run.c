@@ -11,12 +11,15 @@
 
 struct arguments {
 	struct cpulist cpus;
+	unsigned int claim_flags;
 	unsigned int flags;
 	char **vmm;
 };
 
 static const struct argp_option options[] = {
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
+	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks and cpuset partitions that "
+	  "have no others; these run elsewhere meanwhile", 0 },
 	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
 	{ "hw-bus-period", 'b', NULL, 0, "Give the guest's APIC timer the period of the "
 	  "hardware's, so that a guest without TSC deadline programs it itself", 0 },
@@ -33,6 +36,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		wrong = cpulist_parse(arg, &a->cpus);
 		if (wrong)
 			argp_error(state, "--cpus %s: %s", arg, wrong);
+		return 0;
+	case 't':
+		a->claim_flags |= KVM_EXCL_CLAIM_PINNED;
 		return 0;
 	case 'k':
 		a->flags |= KVM_EXCL_KEEP_HLT;
@@ -75,7 +81,7 @@ int cmd_run(int argc, char **argv)
 	ctx = device_open();
 	if (ctx < 0)
 		return STATUS_FAILED;
-	ret = device_claim(ctx, &a.cpus);
+	ret = device_claim(ctx, &a.cpus, a.claim_flags, 0);
 	if (ret)
 		return ret;
 	arm.flags = a.flags;

@@ -126,18 +126,67 @@ static int left_out_thread(const struct cpulist *list, __u32 *of)
 	return thread;
 }
 
+/* Say what is in the way, and what can be done about it. */
+static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
+{
+	unsigned int cpu = claim->obstacle_cpu;
+	char task[sizeof(claim->obstacle_name) + 32] = "a task that cannot be seen from here";
+	char name[sizeof(claim->obstacle_name) + 1] = "";
+
+	memcpy(name, claim->obstacle_name, sizeof(claim->obstacle_name));
+	if (claim->obstacle_id)
+		snprintf(task, sizeof(task), "%s (PID %d)", name, claim->obstacle_id);
+	switch (claim->obstacle) {
+	case KVM_EXCL_OBSTACLE_OWNED:
+		complain("CPU %u belongs to another VM: see \"kvm-exclusive status\"", cpu);
+		break;
+	case KVM_EXCL_OBSTACLE_PINNED:
+		complain("CPU %u is taken: %s may run nowhere else; let it run elsewhere (\"taskset -p\"), or take the CPUs all the same with --take-pinned",
+			 cpu, task);
+		break;
+	case KVM_EXCL_OBSTACLE_PARTITION:
+		complain("CPU %u is taken: the cpuset partition %s has it for itself; start the VMM in there, or take the CPUs all the same with --take-pinned",
+			 cpu, name);
+		break;
+	case KVM_EXCL_OBSTACLE_TASK:
+		complain("CPU %u cannot be taken: %s does not leave it; see /proc/PID/stack, and try again",
+			 cpu, task);
+		break;
+	case KVM_EXCL_OBSTACLE_IRQ:
+		complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; see /proc/irq/%d",
+			 cpu, claim->obstacle_id, name, claim->obstacle_id);
+		break;
+	case KVM_EXCL_OBSTACLE_VECTORS:
+		complain("the other CPUs have too few interrupt vectors, by %d: choose fewer CPUs, or give the devices fewer queues",
+			 claim->obstacle_id);
+		break;
+	case KVM_EXCL_OBSTACLE_SCHED_EXT:
+		complain("a BPF scheduler (sched_ext) runs, which chooses CPUs itself: stop it first");
+		break;
+	case KVM_EXCL_OBSTACLE_DEADLINE:
+		complain("the other CPUs have no bandwidth for all SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those");
+		break;
+	default:
+		complain("the CPUs cannot be taken now (see the kernel log)");
+	}
+}
+
 /**
  * device_claim - claim CPUs for a context
  * @ctx: the context
  * @list: the CPUs
+ * @flags: those of KVM_EXCL_CLAIM_CPUS
+ * @target: as of KVM_EXCL_CLAIM_CPUS
  *
  * Return: STATUS_OK, or what to exit with, after a complaint.
  */
-int device_claim(int ctx, const struct cpulist *list)
+int device_claim(int ctx, const struct cpulist *list, unsigned int flags, int target)
 {
 	struct kvm_excl_claim_cpus claim = {
 		.size = sizeof(claim),
+		.flags = flags,
 		.count = list->count,
+		.target = target,
 		.cpus = (__u64)(unsigned long)list->cpus,
 	};
 	__u32 of;
@@ -155,7 +204,7 @@ int device_claim(int ctx, const struct cpulist *list)
 		}
 		break;
 	case EBUSY:
-		complain("a CPU of the list has been taken (see \"kvm-exclusive status\"), or something that runs on one cannot leave it (see \"ps -eLo psr,comm\" and the kernel log)");
+		complain_of_obstacle(&claim);
 		return STATUS_FAILED;
 	case EPERM:
 		cpu = left_out_thread(list, &of);

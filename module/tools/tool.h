@@ -31,7 +31,7 @@ bool cpulist_has(const struct cpulist *list, __u32 cpu);
 
 /* device.c */
 int device_open(void);
-int device_claim(int ctx, const struct cpulist *list);
+int device_claim(int ctx, const struct cpulist *list, unsigned int flags, int target);
 const char *device_why_unsupported(int ctx);
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

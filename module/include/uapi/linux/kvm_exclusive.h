@@ -30,9 +30,11 @@
  * What else an ioctl can fail with stands here, for all of them:
  *
  *   CLAIM_CPUS
- *   EINVAL	no CPU, more than the host can have, one twice, or one offline
- *   EBUSY	this context has CPUs already, another owns one of these, or
- *		something that runs on one cannot leave it
+ *   EINVAL	no CPU, more than the host can have, one twice, or one offline;
+ *		@target is neither a VM nor a process that is there
+ *   EBADF	@target is not an open file
+ *   EBUSY	this context has CPUs already, or something is in the way:
+ *		@obstacle tells what
  *   EPERM	CPU 0 is among them, an online thread of one of their cores is not,
  *		or no CPU would be left for the host
  *   EOPNOTSUPP	this host is not capable; GET_INFO tells why
@@ -102,7 +104,7 @@
  * @version: out, KVM_EXCL_UAPI_VERSION
  * @supported: out, 1 when VMs can have CPUs of their own here, else 0
  * @timer_hz: out, frequency of the physical APIC timer, undivided; 0 when it is
- *	      not known, and then guest timers are emulated
+ *	      not known, and then @supported is 0, too
  * @nr_cpus: out, how many CPUs CLAIM_CPUS accepts at most
  * @reserved: must be 0
  * @why: out, when @supported is 0 the reason as text, else empty
@@ -118,13 +120,64 @@ struct kvm_excl_get_info {
 	char why[KVM_EXCL_WHY_LEN];
 };
 
+/*
+ * Flags of CLAIM_CPUS.
+ *
+ * KVM_EXCL_CLAIM_PINNED: take the CPUs also from tasks and cpuset partitions that have
+ * no others.  Until they are given back the tasks run elsewhere; what was asked for them
+ * stays, and means these CPUs again then.
+ *
+ * KVM_EXCL_CLAIM_FOR_VM, KVM_EXCL_CLAIM_FOR_PID: the CPUs are for the VM whose file
+ * @target is, or for the process whose pidfd it is, not for the calling process.  What
+ * belongs to it may be pinned to them: its threads, and vhost's.  Kernel threads are never
+ * in the way.
+ */
+#define KVM_EXCL_CLAIM_PINNED	(1U << 0)
+#define KVM_EXCL_CLAIM_FOR_VM	(1U << 1)
+#define KVM_EXCL_CLAIM_FOR_PID	(1U << 2)
+
+/**
+ * enum kvm_excl_obstacle - what is in the way of a claim
+ * @KVM_EXCL_OBSTACLE_NONE: nothing; with EBUSY, this context has CPUs already
+ * @KVM_EXCL_OBSTACLE_OWNED: another context has one of the CPUs, or the caller is a vCPU's
+ *			      thread on a CPU of its own
+ * @KVM_EXCL_OBSTACLE_PINNED: a task that may run nowhere else
+ * @KVM_EXCL_OBSTACLE_PARTITION: a cpuset partition that has one of them for itself
+ * @KVM_EXCL_OBSTACLE_TASK: a task that has not left within 5 s
+ * @KVM_EXCL_OBSTACLE_IRQ: an interrupt that has not left within 1 s
+ * @KVM_EXCL_OBSTACLE_VECTORS: the other CPUs have too few vectors for all interrupts
+ * @KVM_EXCL_OBSTACLE_SCHED_EXT: a BPF scheduler, which chooses CPUs itself
+ * @KVM_EXCL_OBSTACLE_DEADLINE: the other CPUs have no bandwidth for all SCHED_DEADLINE
+ *				tasks
+ */
+enum kvm_excl_obstacle {
+	KVM_EXCL_OBSTACLE_NONE = 0,
+	KVM_EXCL_OBSTACLE_OWNED = 1,
+	KVM_EXCL_OBSTACLE_PINNED = 2,
+	KVM_EXCL_OBSTACLE_PARTITION = 3,
+	KVM_EXCL_OBSTACLE_TASK = 4,
+	KVM_EXCL_OBSTACLE_IRQ = 5,
+	KVM_EXCL_OBSTACLE_VECTORS = 6,
+	KVM_EXCL_OBSTACLE_SCHED_EXT = 7,
+	KVM_EXCL_OBSTACLE_DEADLINE = 8,
+};
+
+#define KVM_EXCL_OBSTACLE_NAME_LEN	64
+
 /**
  * struct kvm_excl_claim_cpus - ioctl(KVM_EXCL_CLAIM_CPUS): take CPUs
  * @size: sizeof(struct kvm_excl_claim_cpus)
- * @flags: must be 0
+ * @flags: KVM_EXCL_CLAIM_PINNED, and KVM_EXCL_CLAIM_FOR_VM or KVM_EXCL_CLAIM_FOR_PID
  * @count: how many CPUs
- * @reserved: must be 0
+ * @target: whom they are for, see the flags; must be 0 without one of them
  * @cpus: pointer to @count __u32 CPU numbers; vCPU n will run on the n-th
+ * @obstacle: out, with EBUSY, enum kvm_excl_obstacle
+ * @obstacle_cpu: out, the CPU that it is about
+ * @obstacle_id: out, of a task its PID, 0 when that cannot be seen from here; of an
+ *		 interrupt its number; of vectors, how many there are too few
+ * @reserved: must be 0
+ * @obstacle_name: out, of the task, the interrupt, or the partition's cgroup; empty when
+ *		   the task cannot be seen from here
  *
  * A context claims once.  All of the CPUs are taken, or none.
  */
@@ -132,8 +185,13 @@ struct kvm_excl_claim_cpus {
 	__u32 size;
 	__u32 flags;
 	__u32 count;
-	__u32 reserved;
+	__s32 target;
 	__aligned_u64 cpus;
+	__u32 obstacle;
+	__u32 obstacle_cpu;
+	__s32 obstacle_id;
+	__u32 reserved;
+	char obstacle_name[KVM_EXCL_OBSTACLE_NAME_LEN];
 };
 
 /*
