@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that what limits a task's CPU time limits a vCPU's thread whose guest never exits,
+ * also what is set while it is in there: its cgroup is charged for the time, a quota is
+ * kept, period by period and not repaid in one piece, and a CPU timer that another thread
+ * arms expires.
+ */
+#include <sys/stat.h>
+
+#include "excl.h"
+#include "guest.h"
+
+#define CGROUP		"/sys/fs/cgroup"
+#define GROUP		CGROUP "/excl_cpu_limits_test"
+#define QUOTA		"20000 100000"	/* us of 100 ms */
+
+static struct {
+	uint64_t loops;
+} g;
+
+static void guest_code(uint64_t index)
+{
+	volatile typeof(g) *v = &g;
+
+	guest_apic_init();
+	guest_cli();
+	for (;;)
+		v->loops++;
+}
+
+static uint64_t usage_us(void)
+{
+	unsigned long long us = 0;
+	char text[512];
+
+	if (excl_read_file(GROUP "/cpu.stat", text, sizeof(text)))
+		sscanf(text, "usage_usec %llu", &us);
+	return us;
+}
+
+/* Percent of a CPU that the group uses in the next @ms. */
+static unsigned int use(unsigned int ms)
+{
+	uint64_t us = usage_us(), ns = excl_now_ns();
+
+	usleep(ms * 1000);
+	us = usage_us() - us;
+	ns = excl_now_ns() - ns;
+	return us * 100000 / ns;
+}
+
+/* Is it about what it should be?  The whole of a CPU that a busy host shares is less. */
+static bool uses(const char *what, unsigned int ms, unsigned int least, unsigned int most)
+{
+	unsigned int percent = use(ms);
+
+	ksft_print_msg("%s: %u%% of a CPU in %u ms\n", what, percent, ms);
+	return percent >= least && percent <= most;
+}
+
+/* ms until the timer of this process's CPU time is due, or 10000. */
+static unsigned int cpu_timer_ms(unsigned int ms)
+{
+	struct itimerspec when = { .it_value.tv_nsec = ms * 1000000L };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2 };
+	struct timespec limit = { .tv_sec = 10 };
+	uint64_t start = excl_now_ns();
+	sigset_t set;
+	timer_t timer;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	TEST_ASSERT(!timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) &&
+		    !timer_settime(timer, 0, &when, NULL), "timer: %s", strerror(errno));
+	sig = sigtimedwait(&set, NULL, &limit);
+	timer_delete(timer);
+	return sig == SIGUSR2 ? (excl_now_ns() - start) / 1000000 : 10000;
+}
+
+int main(int argc, char **argv)
+{
+	struct excl_counters before, after;
+	struct excl_vm ev = {};
+	volatile typeof(g) *h;
+	uint64_t loops;
+	unsigned int ms;
+	char pid[16];
+	sigset_t set;
+	bool ok;
+
+	ksft_print_header();
+	excl_require(1);
+	/* The vCPU's thread inherits it: the signal is for this one. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+
+	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpu");
+	if (mkdir(GROUP, 0755) && errno != EEXIST)
+		ksft_exit_skip("no cgroups with quotas: %s\n", strerror(errno));
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	TEST_ASSERT(!excl_write_file(GROUP "/cgroup.procs", pid), "cgroup.procs: %s",
+		    strerror(errno));
+	ksft_set_plan(6);
+
+	excl_vm_create(&ev, 1, guest_code);
+	h = excl_shared(&ev, g);
+	excl_vm_start(&ev);
+	if (!excl_wait(&ev, h->loops, 20))
+		ksft_exit_fail_msg("the guest does not start\n");
+	/* Whatever the start has left behind is done. */
+	sleep(2);
+
+	excl_counters_read(ev.vcpus[0], &before);
+	ok = uses("no quota", 3000, 60, 110);
+	excl_counters_read(ev.vcpus[0], &after);
+	excl_counters_delta("no quota", &before, &after);
+	ksft_test_result(ok && after.attached && after.attaches - before.attaches <= 30,
+			 "its group is charged for a stay\n");
+
+	ms = cpu_timer_ms(500);
+	ksft_print_msg("a timer of 500 ms of CPU time is due after %u ms\n", ms);
+	ksft_test_result(ms < 3000, "a CPU timer that another thread arms expires\n");
+
+	ok = !excl_write_file(GROUP "/cpu.max", QUOTA);
+	use(1000);
+	loops = h->loops;
+	ksft_test_result(ok && uses("a quota of 20%", 3000, 10, 30), "a quota is kept\n");
+	ksft_test_result(h->loops != loops, "and the guest goes on\n");
+
+	excl_write_file(GROUP "/cpu.max", "max 100000");
+	use(1000);
+	loops = h->loops;
+	ksft_test_result(uses("no quota again", 2000, 60, 110), "without it all is the guest's\n");
+	ksft_test_result(h->loops != loops, "and it goes on\n");
+
+	excl_vm_destroy(&ev);
+	excl_write_file(CGROUP "/cgroup.procs", pid);
+	if (rmdir(GROUP))
+		ksft_print_msg("rmdir: %s\n", strerror(errno));
+	ksft_finished();
+}
