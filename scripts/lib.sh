@@ -115,7 +115,7 @@ run_logged() {
 # Signs in a kernel log that something is wrong, whether or not it stopped the
 # machine (lockdep and the stall detectors do not, even with panic_on_warn).  "RETBleed:
 # WARNING: ..." and the like are none: they say what the emulated CPU has no mitigation for.
-KERNEL_SPLAT='(^|\] )WARNING: |BUG: |BUG at |Oops|Kernel panic|general protection fault|Call Trace:|rcu: INFO: .*stall|self-detected stall|soft lockup|hard LOCKUP|blocked for more than|possible circular locking|possible recursive locking|INFO: inconsistent lock|suspicious RCU usage|invalid opcode:|unchecked MSR access|No irq handler for vector|spurious APIC interrupt|Dazed and confused|nobody cared'
+KERNEL_SPLAT='(^|\] )WARNING: |BUG: |BUG at |Oops|Kernel panic|general protection fault|Call Trace:|rcu: INFO: .*stall|self-detected stall|soft lockup|hard LOCKUP|blocked for more than|possible circular locking|possible recursive locking|INFO: inconsistent lock|suspicious RCU usage|invalid opcode:|unchecked MSR access|No irq handler for vector|spurious APIC interrupt|Dazed and confused|nobody cared|came to owned CPU'
 
 # debian_mirror: the one this machine already uses, unless MIRROR says otherwise.
 debian_mirror() {

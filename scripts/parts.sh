@@ -20,7 +20,7 @@ parts() {
 
 parts_test() {
 	cat <<-END
-		amd-exclusive 7 alone test.sh PLATFORM=amd
+		amd-exclusive 10 alone test.sh PLATFORM=amd
 		amd-bochs-exclusive 5 beside test.sh PLATFORM=amd-bochs
 		intel-exclusive 5 beside test.sh PLATFORM=intel
 		silicon 5 alone silicon.sh
@@ -32,6 +32,7 @@ parts_full() {
 	cat <<-END
 		amd 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
 		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
+		disks 20 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
 		amd-debug 15 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
@@ -130,7 +131,7 @@ inputs() {
 	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
 	say "module $(hash_of module scripts/module.sh)"
 	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/nested kselftests/x86)"
-	for i_list in list list.smt list.devices list.bochs list.silicon control; do
+	for i_list in list list.smt list.devices list.disks list.bochs list.silicon control; do
 		say "$i_list $(hash_of "kselftests/$i_list")"
 	done
 	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/control.sh scripts/payload.sh scripts/measure/pin.sh scripts/test)"
@@ -166,6 +167,7 @@ part_inputs() {
 	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon list.bochs list.silicon" ;;
 	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig control" ;;
 	*TEST_HOSTS=devices*) pi_names="$pi_names list.devices" ;;
+	*TEST_HOSTS=disks*) pi_names="$pi_names list.disks" ;;
 	*PLATFORM=amd\ *) pi_names="$pi_names list list.smt" ;;
 	*) pi_names="$pi_names rig-bochs bochs list.bochs" ;;
 	esac

@@ -6,9 +6,10 @@
 # PLATFORM=intel or amd-bochs in Bochs.  The status is 0 only when nothing failed and
 # nothing that is required was skipped.
 #
-#   TEST_HOSTS=list,smt,devices  which emulated hosts: that of the list, one of cores with
-#                      two threads, one with a device to assign behind each IOMMU (default:
-#                      all on the platform amd, unless TEST_LIST is set, else list)
+#   TEST_HOSTS=list,smt,devices,disks  which emulated hosts: that of the list, one of cores
+#                      with two threads, one with a device to assign behind each IOMMU, one
+#                      with disks and a network card of several queues (default: all on the platform amd,
+#                      unless TEST_LIST is set, else list)
 #   TEST_FULL=1        what a list leaves to "make test-full", too
 #   TEST_PART=NAME     what this is called in build/report/ and build/log/, as one of
 #                      several: its last line is not the one that says how all ended
@@ -52,7 +53,7 @@ control=${CONTROL:-0}
 hosts=${TEST_HOSTS:-}
 if [ -z "$hosts" ]; then
 	hosts=list
-	[ "$platform/${TEST_LIST:-}" != amd/ ] || [ "$flavour" = stock ] || hosts=list,smt,devices
+	[ "$platform/${TEST_LIST:-}" != amd/ ] || [ "$flavour" = stock ] || hosts=list,smt,devices,disks
 fi
 [ "$control" != only ] || hosts=
 
@@ -127,6 +128,37 @@ for host in $(say "$hosts" | tr ',' ' '); do
 			host_tests "${TEST_LIST:-$TOP/kselftests/list.devices}" \
 				"$report/devices-$iommu" --iommu $iommu --device edu
 		done
+		;;
+	disks)
+		for disk in nvme virtio; do
+			rm -f "$out/$disk.img"
+			truncate -s 512M "$out/$disk.img"
+		done
+		# A file that a guest's memory is.
+		rm -rf "$out/memory" "$out/memory.img"
+		mkdir -p "$out/memory"
+		head -c 256M /dev/urandom >"$out/memory/ram"
+		truncate -s 300M "$out/memory.img"
+		mke2fs -q -t ext4 -O ^has_journal -d "$out/memory" "$out/memory.img"
+		rm -rf "$out/memory"
+		port=$((20000 + $$ % 10000))
+		"$ROOTFS/lib64/ld-linux-x86-64.so.2" \
+			--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
+			"$ROOTFS/usr/bin/iperf3" -s -B 127.0.0.1 -p "$port" >"$out/iperf3.log" 2>&1 &
+		iperf=$!
+		append=${APPEND:-}
+		APPEND="$append rig_iperf=$port"
+		host_tests "${TEST_LIST:-$TOP/kselftests/list.disks}" "$report/disks" --nodes 2 \
+			--netdev user,id=net --device igb,netdev=net \
+			--drive "file=$out/virtio.img,format=raw,if=none,id=virtio" \
+			--device virtio-blk-pci,drive=virtio,num-queues=4 \
+			--drive "file=$out/nvme.img,format=raw,if=none,id=nvme" \
+			--device nvme,drive=nvme,serial=rig \
+			--drive "file=$out/memory.img,format=raw,if=none,id=memory" \
+			--device virtio-blk-pci,drive=memory,num-queues=4
+		kill "$iperf" 2>/dev/null || :
+		APPEND=$append
+		rm -f "$out/nvme.img" "$out/virtio.img" "$out/memory.img"
 		;;
 	*)
 		die "no such host in TEST_HOSTS: $host"

@@ -27,6 +27,17 @@ platform_prepare() {
 	else
 		machine="$machine -accel tcg,thread=multi"
 	fi
+	smp=$cpus
+	# A package is in one node.
+	[ "$RIG_NODES" -le 1 ] || smp=$cpus,sockets=$RIG_NODES
+	node=0
+	while [ "$RIG_NODES" -gt 1 ] && [ "$node" -lt "$RIG_NODES" ]; do
+		first=$((node * cpus / RIG_NODES))
+		last=$(((node + 1) * cpus / RIG_NODES - 1))
+		machine="$machine -object memory-backend-ram,id=node$node,size=$((mem / RIG_NODES))M"
+		machine="$machine -numa node,nodeid=$node,cpus=$first-$last,memdev=node$node"
+		node=$((node + 1))
+	done
 	case $RIG_IOMMU in
 	intel) machine="$machine -device intel-iommu,intremap=on,eim=on" ;;
 	amd) machine="$machine -device amd-iommu,intremap=on,xtsup=on,dma-remap=on" ;;
@@ -41,7 +52,7 @@ platform_start() {
 	toolbox /usr/bin/qemu-system-x86_64 \
 		-L "$ROOTFS/usr/share/qemu" -L "$ROOTFS/usr/share/seabios" \
 		-nodefaults -display none -no-reboot -no-user-config \
-		$machine -smp "$cpus" -m "$mem" \
+		$machine -smp "$smp" -m "$mem" \
 		-chardev "file,id=console,path=$console" -serial chardev:console \
 		-device virtio-serial-pci \
 		-chardev "file,id=verdict,path=$out/verdict,append=on" \

@@ -15,6 +15,8 @@
 #   --timeout S       hard limit in seconds (default: 600)
 #   --cpus N          default: 4
 #   --mem M           MiB, default: 2048
+#   --nodes N         NUMA nodes, which CPUs and memory are spread over (default: 1);
+#                     platform amd alone
 #   --share DIR       seen in the host as /mnt/share, read-only
 #   --out DIR         seen in the host as /mnt/out, writable; console.log, output.log
 #                     and verdict are left there
@@ -48,6 +50,7 @@ allow_splat=
 limit=600
 cpus=4
 mem=2048
+RIG_NODES=1
 share=$TOP/scripts
 out=$BUILD/rig
 quiet=
@@ -65,6 +68,7 @@ while [ $# -gt 0 ]; do
 	--timeout) limit=$2; shift 2 ;;
 	--cpus) cpus=$2; shift 2 ;;
 	--mem) mem=$2; shift 2 ;;
+	--nodes) RIG_NODES=$2; shift 2 ;;
 	--share) share=$2; shift 2 ;;
 	--out) out=$2; shift 2 ;;
 	--quiet) quiet=1; shift ;;

@@ -51,7 +51,8 @@ vmm_ended() {
 	[ ! -e "/proc/$vmm" ] || grep -qE '^State:.*(zombie|dead)' "/proc/$vmm/status" 2>/dev/null
 }
 
-# start_linux CPUS INITRD APPEND ARGUMENTS [LAUNCHER...]: a VM of that many vCPUs.
+# start_linux CPUS INITRD APPEND ARGUMENTS [LAUNCHER...]: a VM of that many vCPUs, whose memory
+# is the backend "memory" that $vmm_memory describes, if that is set.
 start_linux() {
 	local cpus=$1 initrd=$2 append=$3 arguments=$4
 
@@ -59,7 +60,8 @@ start_linux() {
 	: >"$console"
 	"$@" qemu-system-x86_64 -name "$name,debug-threads=on" \
 		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu "$guest_cpu" -smp "$cpus" -m 256 \
+		-M "q35${vmm_memory:+,memory-backend=memory}" ${vmm_memory:+-object "$vmm_memory"} \
+		-accel kvm -cpu "$guest_cpu" -smp "$cpus" -m 256 \
 		-kernel linux/bzImage -initrd "$initrd" \
 		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 loglevel=5 kunit.enable=0 $append -- $arguments" \
 		-chardev "file,id=console,path=$console" -serial chardev:console \

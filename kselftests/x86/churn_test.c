@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Claim CPUs and give them back, over and over, on a host that works meanwhile, and prove
+ * after each claim that no interrupt may come to them.
+ *
+ *   churn_test [CLAIMS [RECORDS]]
+ *
+ * RECORDS is a file that gets a line of JSON for each claim: how long it and the release
+ * took, and what was in its way.
+ */
+#include <dirent.h>
+#include <sched.h>
+
+#include "excl.h"
+
+#define IRQS	"/proc/irq"
+
+static const uint32_t cpus[] = { EXCL_FIRST_CPU + 1, EXCL_FIRST_CPU + 2 };
+
+/* A list of CPUs as the kernel prints it: is one of ours in it? */
+static bool names_ours(const char *list)
+{
+	unsigned int first, last, i;
+	int n;
+
+	while (sscanf(list, "%u%n", &first, &n) == 1) {
+		list += n;
+		last = first;
+		if (*list == '-' && sscanf(list, "-%u%n", &last, &n) == 1)
+			list += n;
+		for (i = 0; i < ARRAY_SIZE(cpus); i++) {
+			if (cpus[i] >= first && cpus[i] <= last)
+				return true;
+		}
+		if (*list++ != ',')
+			break;
+	}
+	return false;
+}
+
+/* How many interrupts may come to one of ours. */
+static unsigned int irqs_here(void)
+{
+	char path[300], list[256];
+	unsigned int found = 0;
+	struct dirent *entry;
+	DIR *dir = opendir(IRQS);
+
+	TEST_ASSERT(dir, IRQS ": %s", strerror(errno));
+	while ((entry = readdir(dir))) {
+		snprintf(path, sizeof(path), IRQS "/%s/effective_affinity_list", entry->d_name);
+		if (!excl_read_file(path, list, sizeof(list)) || !names_ours(list))
+			continue;
+		found++;
+		ksft_print_msg("IRQ %s may come to %s", entry->d_name, list);
+	}
+	closedir(dir);
+	return found;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int refused = 0, irqs, bad = 0;
+	struct kvm_excl_claim_cpus claim;
+	unsigned long claims, i;
+	uint64_t start, claimed, done, longest = 0;
+	FILE *records = NULL;
+	int ctx, err;
+
+	ksft_print_header();
+	excl_require(3);
+	TEST_REQUIRE(!excl_stock());
+	claims = excl_arg(argc, argv, 1, 100);
+	if (argc > 2) {
+		records = fopen(argv[2], "w");
+		TEST_ASSERT(records, "%s: %s", argv[2], strerror(errno));
+	}
+	ksft_set_plan(2);
+	for (i = 0; i < claims; i++) {
+		ctx = excl_open();
+		TEST_ASSERT(ctx >= 0, "open: %s", strerror(errno));
+		start = excl_now_ns();
+		err = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), KVM_EXCL_CLAIM_PINNED, 0,
+				     &claim) ? errno : 0;
+		claimed = excl_now_ns() - start;
+		irqs = err ? 0 : irqs_here();
+		/* Sometimes at once, sometimes when all has come to rest. */
+		usleep(rand() % 20000);
+		start = excl_now_ns();
+		close(ctx);
+		done = excl_now_ns() - start;
+		if (err) {
+			refused++;
+			ksft_print_msg("claim %lu: errno %d, obstacle %u on CPU %u: %d %.64s\n", i,
+				       err, claim.obstacle, claim.obstacle_cpu,
+				       claim.obstacle_id, claim.obstacle_name);
+		}
+		bad += irqs;
+		longest = claimed > longest ? claimed : longest;
+		if (records)
+			fprintf(records, "{\"claim\": %lu, \"errno\": %d, \"obstacle\": %u, \"id\": %d, \"name\": \"%.64s\", \"claim_us\": %lu, \"release_us\": %lu, \"irqs_on_owned\": %u}\n",
+				i, err, err ? claim.obstacle : 0, err ? claim.obstacle_id : 0,
+				err ? claim.obstacle_name : "", claimed / 1000, done / 1000, irqs);
+	}
+	if (records)
+		fclose(records);
+	ksft_print_msg("%lu claims, %u refused, the longest took %lu ms\n", claims, refused,
+		       longest / 1000000);
+	ksft_test_result(!refused, "every claim succeeds\n");
+	ksft_test_result(!bad, "no interrupt may come to a CPU that is owned\n");
+	ksft_finished();
+}
