@@ -11,8 +11,21 @@
 #   PLATFORM=NAME         the emulated host of demo: amd (default) or intel;
 #                         of test, that one alone (amd-bochs too)
 #   PART=NAME             of test, test-full and soak: this part alone (PART=list: which)
+#   FLAVOUR=debug, =stock of test and silicon: on the debug kernel, on the unpatched one
 #   FORCE=1               test-full: also what passed and has not changed since
 #   SOAK_ROUNDS=N         rounds of soak (default: 10)
+#   SEEDS="N..."          of silicon, and of it in test, test-full and soak
+#   SEED=N                of silicon: this one again, as it was when it failed
+#   MUTANT=NAME           of silicon-mutants: this one alone
+#   QUIET=N,...           of quiet: these points alone
+#   DEVICES=1             demo: with assigned devices (PLATFORM=amd)
+#   HOST_CLAIMS=N         claims of host (default: 1000)
+#   LATENCY_SAMPLES=N     of latency, for each row (default: 600)
+#   FULL=1                check: every prefix of the series, too
+#   KERNEL_BUILD=/path    of install: the kernel that the module is for (default: the
+#                         running one's); PREFIX (default: /usr/local) and DESTDIR as usual
+#
+# Documentation/testing.md and measuring.md have those of single scripts.
 
 # The targets are steps of one build; the parallel work is inside them.
 .NOTPARALLEL:
@@ -30,6 +43,11 @@ KERNEL_BUILD ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 
 export KSRC KVM_EXCL_CACHE JOBS PLATFORM PART
+
+# The emulated host's kernel, where it is not the patched one.
+HOST_stock := kernel-stock-rig
+HOST_debug := kernel-debug module-debug
+HOST_KERNEL := $(HOST_$(FLAVOUR))
 
 # What a platform's emulator is, where the root file system does not have it.
 EMULATOR_intel := bochs
@@ -100,21 +118,27 @@ kselftests: apply	## build the tests against the tree's KVM selftest library
 		mkdir -p $(BUILD)/kselftests && $(MAKE) -s -C kselftests KSRC=$(SRC) OUTPUT=$(BUILD)/kselftests; \
 	else echo "kselftests: no sources yet"; fi
 
+# What was asked for is looked at before anything is built.
+ARGS := $(addprefix args-,test test-full test-debug soak demo quiet latency silicon silicon-mutants)
+.PHONY: $(ARGS)
+$(ARGS): args-%:
+	@$(S)/check-args.sh $*
+
 .PHONY: demo
-demo: initramfs $(EMULATOR) kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
+demo: args-demo initramfs $(EMULATOR) kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
 	@$(S)/demo.sh
 
 .PHONY: demo-stock
-demo-stock: initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
+demo-stock: args-demo initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
 	@MODE=stock FLAVOUR=stock $(S)/demo.sh
 
 .PHONY: test
-test: initramfs bochs kernel module tools kselftests	## run every kind of test on all emulated platforms (PLATFORM: on one)
+test: $(if $(filter list,$(PART)),,args-test initramfs bochs kernel module $(HOST_KERNEL) tools kselftests)	## run every kind of test on all emulated platforms (PLATFORM: on one)
 	@$(S)/tests.sh
 
 # What a part needs besides is made when it has to run.
 .PHONY: test-full
-test-full: $(if $(filter list,$(PART)),,apply initramfs)	## all tests on both kernels and all CPU models, in parts; what passed stays passed until it changes
+test-full: $(if $(filter list,$(PART)),,args-test-full apply initramfs)	## all tests on both kernels and all CPU models, in parts; what passed stays passed until it changes
 	@$(S)/tests.sh full
 
 .PHONY: test-parts
@@ -122,31 +146,35 @@ test-parts:	## list the parts of test-full: what each took, and how it ended
 	@PART=list $(S)/tests.sh full
 
 .PHONY: soak
-soak: $(if $(filter list,$(PART)),,deps)	## the tests for hours, in parts (PART=list: which)
+soak: $(if $(filter list,$(PART)),,args-soak deps)	## the tests for hours, in parts (PART=list: which)
 	@$(S)/tests.sh soak
 
 .PHONY: test-debug
-test-debug: initramfs $(EMULATOR) kernel module kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
+test-debug: args-test-debug initramfs $(EMULATOR) kernel module kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
 	@FLAVOUR=debug $(S)/test.sh
 
+.PHONY: host
+host: initramfs kernel module tools kselftests	## fio and iperf3 on a host whose CPUs come and go (HOST_CLAIMS=1000)
+	@$(S)/host.sh
+
 .PHONY: quiet
-quiet: initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
+quiet: args-quiet initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
 	@$(S)/quiet.sh
 
 .PHONY: quiet-debug
-quiet-debug: initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
+quiet-debug: args-quiet initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
 	@FLAVOUR=debug $(S)/quiet.sh
 
 .PHONY: latency
-latency: initramfs bochs kernel-stock-rig kernel module tools kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
+latency: args-latency initramfs bochs kernel-stock-rig kernel module tools kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
 	@$(S)/latency.sh
 
 .PHONY: silicon
-silicon: initramfs bochs kernel module tools kselftests	## run tests while Bochs does the worst that the manuals permit (SEED=N: one again)
+silicon: args-silicon initramfs bochs kernel module $(HOST_KERNEL) tools kselftests	## run tests while Bochs does the worst that the manuals permit (SEED=N: one again)
 	@$(S)/silicon.sh
 
 .PHONY: silicon-mutants
-silicon-mutants: initramfs bochs kernel module tools kselftests	## see that "make silicon" finds planted bugs
+silicon-mutants: args-silicon-mutants initramfs bochs kernel module tools kselftests	## see that "make silicon" finds planted bugs
 	@$(S)/silicon.sh mutants
 
 .PHONY: check

@@ -28,6 +28,10 @@ kernel=${KERNEL:-$(host_image "${FLAVOUR:-exclusive}" "$platform")}
 # All that differs between the platforms.  Times are in seconds of the host's clock,
 # TIMEOUT in real ones: a busy second of Bochs lasts several of these.
 case $platform in
+amd | intel) ;;
+*) die "no demo on the platform $platform, but on amd or intel" ;;
+esac
+case $platform in
 intel)
 	redis=${REDIS:-5000}
 	nginx=${NGINX:-4000}

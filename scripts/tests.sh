@@ -11,6 +11,7 @@
 #                   until something that goes into it changes; FORCE=1 runs it again.
 #   tests.sh soak   "make soak": the same for long, SOAK_ROUNDS of kselftests/list.soak (10);
 #                   each part adds a line to build/report/soak.jsonl
+#   tests.sh test|full|soak args   only see whether there is what was asked for
 #
 #   PART=NAME[,NAME...]  these parts alone; PART=list prints them
 #   PLATFORM=NAME        those of this platform alone
@@ -24,14 +25,13 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 . "$TOP/scripts/lib.sh"
 # shellcheck source=scripts/parts.sh
 . "$TOP/scripts/parts.sh"
-need git python3
 
 tier=${1:-test}
 case $tier in
 test) name=tests ;;
 full) name=tests-full ;;
 soak) name=soak ;;
-*) die "usage: tests.sh [full|soak]" ;;
+*) die "usage: tests.sh [test|full|soak [args]]" ;;
 esac
 rounds=${SOAK_ROUNDS:-10}
 results=$TOP/scripts/results.py
@@ -75,6 +75,7 @@ chosen() {
 }
 
 parts "$tier" >"$work/parts"
+[ "${2:-}" = args ] || need git python3
 if [ "$only" = list ]; then
 	case $tier in
 	test)
@@ -98,11 +99,12 @@ for part in $only; do
 	grep -q "^$part " "$work/parts" || die "no such part: $part (PART=list prints them)"
 done
 [ -z "$platform" ] || sed 's/$/ /' "$work/parts" | grep -qF " PLATFORM=$platform " ||
-	die "no such platform: $platform"
+	die "no such platform: $platform (amd, intel or amd-bochs)"
 while read -r part line; do
 	! chosen "$part" "$line" || say "$part $line"
 done <"$work/parts" >"$work/chosen"
 [ -s "$work/chosen" ] || die "no part of $only is for the platform $platform"
+[ "${2:-}" != args ] || exit 0
 
 # Those that need not run again, and what the others need.
 : >"$work/kept"
@@ -163,6 +165,8 @@ run_part() {
 		export RESULTS
 		;;
 	silicon.sh)
+		# With SEED it leaves what others have left.
+		rm -rf "$REPORT/silicon"
 		case $tier in
 		test)
 			SEEDS=${SEEDS:-1}
