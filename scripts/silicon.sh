@@ -8,11 +8,14 @@
 #   silicon.sh           seeds 1 to 4, on intel and amd-bochs side by side
 #   silicon.sh mutants   see that planted bugs are found: scripts/silicon/mutants/*.patch
 #
-#   SEED=N, SEEDS="N..."   these seeds; what has failed runs from the same disk
+#   SEED=N                 this seed alone, what has failed from the same disk; the reports
+#                          of other seeds' runs stay
+#   SEEDS="N..."           these seeds
 #   PLATFORM=NAME          intel or amd-bochs alone
 #   SILICON=KEY=VALUE,...  other keys of BOCHS_ADVERSARY; a range is SYMBOL or
 #                          SYMBOL-SYMBOL, and replaces all of the default's
-#   SILICON_SECONDS=S      no seed begins that would not end by then (default: 1140)
+#   SILICON_SECONDS=S      no seed begins that would not end by then, which fails (default: 1140)
+#   MUTANT=NAME            of the planted bugs this one
 #   FLAVOUR=stock          the unpatched kernel, where what fails is the adversary's fault
 #
 # Written are build/report/silicon.txt and silicon.json (silicon-mutants.json), and for each
@@ -24,7 +27,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 need python3 nm
 
 flavour=${FLAVOUR:-exclusive}
-platforms=${PLATFORM:-intel amd-bochs}
+platforms=$(say "${PLATFORM:-intel amd-bochs}" | tr ',' ' ')
 seeds=${SEED:-${SEEDS:-1 2 3 4}}
 limit=${SILICON_SECONDS:-1140}
 list=${TEST_LIST:-$TOP/kselftests/list.silicon}
@@ -39,6 +42,13 @@ for platform in $platforms; do
 	*) die "no Bochs on the platform $platform" ;;
 	esac
 done
+seed=
+for seed in $seeds; do
+	case $seed in
+	*[!0-9]* | 0?*) die "a seed is a number: $seed" ;;
+	esac
+done
+[ -n "$seed" ] || die "no seed"
 
 # silicon_run SEED PLATFORM: one run, kept in $runs; true when it passed.
 silicon_run() {
@@ -86,14 +96,18 @@ silicon_run() {
 	return "$sr_status"
 }
 
-# all_seeds PLATFORM: one after the other, while there is time.
+# all_seeds PLATFORM: one after the other, while there is time.  One that there is none for
+# has not shown what it was asked for.
 all_seeds() {
 	as_longest=0
 	for seed in $seeds; do
 		as_begin=$(date +%s)
 		if [ $((as_begin - start + as_longest)) -gt "$limit" ]; then
 			say "silicon: no time left for seed $seed on $1"
-			break
+			mkdir -p "$runs/$seed-$1"
+			echo "fail silicon 0 seed $seed on $1 did not run: no time left of SILICON_SECONDS=$limit" \
+				>"$runs/$seed-$1/results"
+			continue
 		fi
 		silicon_run "$seed" "$1" || :
 		as_took=$(($(date +%s) - as_begin))
@@ -125,6 +139,8 @@ mutants() {
 		git -C "$SRC" worktree add -q --detach "$src" rig
 	fi
 	list_of=$TOP/scripts/silicon/mutants
+	[ -z "${MUTANT:-}" ] || [ -f "$list_of/$MUTANT.patch" ] ||
+		die "no such mutant: $MUTANT; there are $(cd "$list_of" && echo *.patch | sed 's/\.patch//g')"
 	results=$REPORT/silicon-mutants.results
 	: >"$results"
 	for patch in "$list_of"/${MUTANT:-*}.patch; do
@@ -179,7 +195,13 @@ mutants)
 esac
 
 say "silicon: seeds $seeds on $platforms"
-rm -rf "$runs"
+# One that is run again leaves the others' reports.
+for seed in $seeds; do
+	for platform in $platforms; do
+		rm -rf "$runs/$seed-$platform"
+	done
+done
+[ -n "$again" ] || rm -rf "$runs"
 mkdir -p "$runs"
 pids=
 # shellcheck disable=SC2086 # a list of processes
@@ -191,6 +213,7 @@ done
 wait
 trap - INT TERM HUP
 status=0
-"$judge" report "$REPORT/silicon.json" "$vmlinux" "$runs"/[0-9]*-* >"$REPORT/silicon.txt" || status=$?
+"$judge" report "$REPORT/silicon.json" "$vmlinux" "$platforms" "$seeds" "$runs" >"$REPORT/silicon.txt" ||
+	status=$?
 cat "$REPORT/silicon.txt"
 exit "$status"

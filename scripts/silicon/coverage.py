@@ -10,11 +10,12 @@ What "make silicon" asks of Bochs, and what it makes of the answer.
   coverage.py ranges PLATFORM [KEY=VALUE,...]
       print the names of the ranges that this gives.
 
-  coverage.py report JSON VMLINUX RUN...
-      add up the runs, print what was found and write it to JSON.  RUN is a directory
-      SEED-PLATFORM with what scripts/test.sh left: results, tap/ and coverage, and
-      the files status, "STATUS SECONDS", and ranges.  The status is 0 only
-      when every test passed and, with four seeds or more, what has to be covered is.
+  coverage.py report JSON VMLINUX PLATFORMS SEEDS RUNS
+      add up the runs of each of the SEEDS on each of the PLATFORMS (words), print what was
+      found and write it to JSON.  RUNS/SEED-PLATFORM has what scripts/test.sh left: results,
+      tap/ and coverage, and the files status, "STATUS SECONDS", and ranges.  The status is 0
+      only when each of them ran, every test passed and, with four seeds or more on a
+      platform, what has to be covered there is.
 
   coverage.py mutants JSON RESULTS RUNS
       the same for the planted bugs: a line of RESULTS is NAME PLATFORM SEED SECONDS, with a
@@ -158,9 +159,13 @@ class Run:
             elif result in ("fail", "required-skip"):
                 self.failed.append((name, reason))
         status = self.lines("status")
+        # What came to no end has none.
+        self.ran = bool(status)
         self.seconds = int(status[0].split()[1]) if status else 0
-        if status[:1] and status[0].split()[0] != "0" and not self.failed:
+        if self.ran and status[0].split()[0] != "0" and not self.failed:
             self.failed.append(("run", "status " + status[0].split()[0]))
+        if not self.failed and not self.ran:
+            self.failed.append(("run", "it did not run, or not to its end"))
         if not self.passed and not self.failed:
             self.failed.append(("run", "no results"))
         self.cells, self.totals = {}, [0] * 4
@@ -252,22 +257,23 @@ def describe(symbols, platform, name, where, cells):
     }
 
 
-def report(path, vmlinux, directories):
+def report(path, vmlinux, platforms, seeds, directory):
     """Print the runs and what they have covered; return the status."""
     symbols = Symbols(vmlinux)
-    runs = []
-    for directory in directories:
-        seed, platform = os.path.basename(directory.rstrip("/")).split("-", 1)
-        runs.append(Run(directory, platform, seed))
-    platforms = sorted({run.platform for run in runs}, key=lambda p: (p != "intel", p))
-    seeds = sorted({run.seed for run in runs})
+    platforms = sorted(set(platforms.split()), key=lambda p: (p != "intel", p))
+    seeds = sorted({int(seed) for seed in seeds.split()})
+    runs = [Run(os.path.join(directory, f"{seed}-{platform}"), platform, seed)
+            for seed in seeds for platform in platforms]
+    ran = {platform: [run.seed for run in runs if run.platform == platform and run.ran]
+           for platform in platforms}
     for seed in seeds:
         row = f"seed {seed:<3}"
         for platform in platforms:
             for run in runs:
                 if (run.seed, run.platform) == (seed, platform):
-                    row += (f" {platform:>10} {len(run.passed):3} passed, {len(run.failed)} failed"
-                            f" {run.seconds // 60}:{run.seconds % 60:02}  ")
+                    what = f"{len(run.passed):3} passed, {len(run.failed)} failed"
+                    time = f"{run.seconds // 60}:{run.seconds % 60:02}"
+                    row += f" {platform:>10} {what if run.ran else 'DID NOT RUN':21} {time:5} "
         print(row.rstrip())
 
     ranges = []
@@ -307,7 +313,7 @@ def report(path, vmlinux, directories):
             bad += 1
     for this in ranges:
         if this["required"] and this["none_at"]:
-            judged = len(seeds) >= ENOUGH
+            judged = len(ran[this["platform"]]) >= ENOUGH
             print(f"{'failed' if judged else 'not judged in so few seeds'}: "
                   f"{this['platform']}: {len(this['none_at'])} boundaries of "
                   f"{this['symbol']} took no NMI")
@@ -318,7 +324,9 @@ def report(path, vmlinux, directories):
 
     with open(path, "w") as file:
         json.dump({
+            # Those asked for, and of each platform those that ran.
             "seeds": seeds,
+            "ran": ran,
             "platforms": platforms,
             "ranges": ranges,
             "injected": {"late_ipis": totals[0], "late_timers": totals[1], "smis": totals[2],
@@ -332,7 +340,10 @@ def report(path, vmlinux, directories):
             "doubled": doubled,
         }, file, indent=1)
         file.write("\n")
-    print(f"silicon: {'failed' if bad else 'passed'}, seeds {' '.join(map(str, seeds))}")
+    asked = f"seeds {' '.join(map(str, seeds))} on {' and '.join(platforms)}"
+    missing = len(seeds) * len(platforms) - sum(map(len, ran.values()))
+    print(f"silicon: {'failed' if bad else 'passed'}, {asked}" +
+          (f", of which {missing} did not run" if missing else ""))
     return 1 if bad else 0
 
 
@@ -363,8 +374,8 @@ def main(argv):
                  if key in RANGE_KEYS]
         for name in given or [value for _, value in split_keys(RANGES[argv[2]])]:
             print(name)
-    elif len(argv) >= 5 and argv[1] == "report":
-        return report(argv[2], argv[3], argv[4:])
+    elif len(argv) == 7 and argv[1] == "report":
+        return report(*argv[2:7])
     elif len(argv) == 5 and argv[1] == "mutants":
         return mutants(*argv[2:5])
     else:
