@@ -188,7 +188,7 @@ function table(name,	i, j, key, modes, m, n, best, used) {
 		printf "    in the guest meanwhile: %d timer interrupts, %d IPIs taken\n", \
 			timers[modes, name], ipis[modes, name]
 		if (name in assigned) {
-			printf "    from assigned devices: %d interrupts, %d of them through the host; %.3f exits for each\n", \
+			printf "    from assigned devices: %d interrupts in the guest, %d in the host; %.3f exits for each\n", \
 				devices[modes, name], host_irqs[modes, name], \
 				devices[modes, name] ? total[modes, name] / devices[modes, name] : 0
 			if (devices[modes, name] + 0 == 0)
