@@ -36,6 +36,18 @@ GUEST_INITRAMFS=$BUILD/guest-initramfs.cpio.gz
 
 JOBS=${JOBS:-$(($(nproc) + 1))}
 
+# toolbox_by COMMAND PROGRAM [ARGS...]: have COMMAND run a program of the rig's root file
+# system with that one's own loader and libraries: nothing to mount, so nothing to unmount
+# when interrupted.
+toolbox_by() {
+	tb_command=$1
+	tb_program=$ROOTFS$2
+	shift 2
+	"$tb_command" "$ROOTFS/lib64/ld-linux-x86-64.so.2" \
+		--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
+		"$tb_program" "$@"
+}
+
 # Every commit and patch carries the project's own identity, and no setting of
 # whoever runs this changes what is generated.
 export GIT_AUTHOR_NAME="kvm-exclusive" GIT_AUTHOR_EMAIL="kvm-exclusive@localhost"

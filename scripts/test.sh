@@ -8,8 +8,8 @@
 #
 #   TEST_HOSTS=list,smt,devices,disks  which emulated hosts: that of the list, one of cores
 #                      with two threads, one with a device to assign behind each IOMMU, one
-#                      with disks and a network card of several queues (default: all on the platform amd,
-#                      unless TEST_LIST is set, else list)
+#                      with disks and a network card of several queues (default: all on
+#                      the platform amd, unless TEST_LIST is set, else list)
 #   TEST_FULL=1        what a list leaves to "make test-full", too
 #   TEST_PART=NAME     what this is called in build/report/ and build/log/, as one of
 #                      several: its last line is not the one that says how all ended
@@ -142,9 +142,7 @@ for host in $(say "$hosts" | tr ',' ' '); do
 		mke2fs -q -t ext4 -O ^has_journal -d "$out/memory" "$out/memory.img"
 		rm -rf "$out/memory"
 		port=$((20000 + $$ % 10000))
-		"$ROOTFS/lib64/ld-linux-x86-64.so.2" \
-			--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
-			"$ROOTFS/usr/bin/iperf3" -s -B 127.0.0.1 -p "$port" >"$out/iperf3.log" 2>&1 &
+		toolbox_by exec /usr/bin/iperf3 -s -B 127.0.0.1 -p "$port" >"$out/iperf3.log" 2>&1 &
 		iperf=$!
 		append=${APPEND:-}
 		APPEND="$append rig_iperf=$port"

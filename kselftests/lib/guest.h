@@ -68,6 +68,15 @@ static inline void guest_apic_init(void)
 	x2apic_write_reg(APIC_TASKPRI, 0);
 }
 
+/* A guest that never exits by itself, and takes no interrupt. */
+static inline void guest_count_for_ever(volatile uint64_t *count)
+{
+	guest_apic_init();
+	guest_cli();
+	for (;;)
+		(*count)++;
+}
+
 static inline void guest_send_icr(uint32_t dest, uint32_t low)
 {
 	wrmsr(APIC_BASE_MSR + (APIC_ICR >> 4), (uint64_t)dest << 32 | low);

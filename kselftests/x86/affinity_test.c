@@ -102,13 +102,11 @@ static bool worker_runs(struct worker *w, int cpu, bool off)
 
 static int claim(void)
 {
-	struct kvm_excl_claim_cpus arg;
 	uint32_t cpu = owned_cpu;
 	int ctx = excl_open();
 
 	TEST_ASSERT(ctx >= 0, "open: %s", strerror(errno));
-	TEST_ASSERT(!excl_claim_for(ctx, &cpu, 1, KVM_EXCL_CLAIM_PINNED, 0, &arg),
-		    "claim: %s", strerror(errno));
+	TEST_ASSERT(!excl_claim(ctx, &cpu, 1), "claim: %s", strerror(errno));
 	return ctx;
 }
 

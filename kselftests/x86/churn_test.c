@@ -17,42 +17,29 @@
 
 static const uint32_t cpus[] = { EXCL_FIRST_CPU + 1, EXCL_FIRST_CPU + 2 };
 
-/* A list of CPUs as the kernel prints it: is one of ours in it? */
-static bool names_ours(const char *list)
+/* A mask as the kernel prints it, whose last word has the first 32 CPUs: is one of ours in it? */
+static bool names_ours(const char *mask)
 {
-	unsigned int first, last, i;
-	int n;
+	const char *last = strrchr(mask, ',');
 
-	while (sscanf(list, "%u%n", &first, &n) == 1) {
-		list += n;
-		last = first;
-		if (*list == '-' && sscanf(list, "-%u%n", &last, &n) == 1)
-			list += n;
-		for (i = 0; i < ARRAY_SIZE(cpus); i++) {
-			if (cpus[i] >= first && cpus[i] <= last)
-				return true;
-		}
-		if (*list++ != ',')
-			break;
-	}
-	return false;
+	return strtoul(last ? last + 1 : mask, NULL, 16) & (1u << cpus[0] | 1u << cpus[1]);
 }
 
 /* How many interrupts may come to one of ours. */
 static unsigned int irqs_here(void)
 {
-	char path[300], list[256];
+	char path[300], mask[512];
 	unsigned int found = 0;
 	struct dirent *entry;
 	DIR *dir = opendir(IRQS);
 
 	TEST_ASSERT(dir, IRQS ": %s", strerror(errno));
 	while ((entry = readdir(dir))) {
-		snprintf(path, sizeof(path), IRQS "/%s/effective_affinity_list", entry->d_name);
-		if (!excl_read_file(path, list, sizeof(list)) || !names_ours(list))
+		snprintf(path, sizeof(path), IRQS "/%s/effective_affinity", entry->d_name);
+		if (!excl_read_file(path, mask, sizeof(mask)) || !names_ours(mask))
 			continue;
 		found++;
-		ksft_print_msg("IRQ %s may come to %s", entry->d_name, list);
+		ksft_print_msg("IRQ %s may come to %s", entry->d_name, mask);
 	}
 	closedir(dir);
 	return found;

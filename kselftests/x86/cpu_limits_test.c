@@ -20,12 +20,7 @@ static struct {
 
 static void guest_code(uint64_t index)
 {
-	volatile typeof(g) *v = &g;
-
-	guest_apic_init();
-	guest_cli();
-	for (;;)
-		v->loops++;
+	guest_count_for_ever(&g.loops);
 }
 
 static uint64_t usage_us(void)

@@ -23,12 +23,7 @@ static struct {
 
 static void guest_code(uint64_t index)
 {
-	volatile typeof(g) *v = &g;
-
-	guest_apic_init();
-	guest_cli();
-	for (;;)
-		v->loops++;
+	guest_count_for_ever(&g.loops);
 }
 
 /* ms until a work item has been done on every CPU, or BOUND_MS. */

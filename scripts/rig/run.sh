@@ -104,18 +104,13 @@ echo "FAIL: no verdict" >"$out/verdict"
 # Two guards against a stray emulator: the time limit, and a signal to it when its
 # parent dies for whatever reason.
 kill_after=10
+# shellcheck disable=SC2317 # called by toolbox_by
 bounded() {
 	exec setpriv --pdeathsig TERM timeout -k "$kill_after" "$limit" setpriv --pdeathsig KILL "$@"
 }
 
-# A program of the tool box runs with the tool box's own loader and libraries: nothing
-# to mount, so nothing to unmount when interrupted.
 toolbox() {
-	toolbox_program=$ROOTFS$1
-	shift
-	bounded "$ROOTFS/lib64/ld-linux-x86-64.so.2" \
-		--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu:$ROOTFS/lib/x86_64-linux-gnu" \
-		"$toolbox_program" "$@"
+	toolbox_by bounded "$@"
 }
 
 append="console=ttyS0,115200 rdinit=/init kvm_excl_platform=$platform $warn $append"
