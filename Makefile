@@ -11,7 +11,8 @@
 #   PLATFORM=NAME         the emulated host of demo: amd (default) or intel;
 #                         of test, that one alone (amd-bochs too)
 #   PART=NAME             of test, test-full and soak: this part alone (PART=list: which)
-#   FLAVOUR=debug, =stock of test and silicon: on the debug kernel, on the unpatched one
+#   FLAVOUR=debug, =stock of test and silicon: on the debug kernel, on the unpatched one;
+#     =debian, =debian-rt of test: with Debian's configuration
 #   FORCE=1               test-full: also what passed and has not changed since
 #   SOAK_ROUNDS=N         rounds of soak (default: 10)
 #   SEEDS="N..."          of silicon, and of it in test, test-full and soak
@@ -36,6 +37,8 @@ BUILD := $(TOP)/build
 SRC := $(BUILD)/exclusive/linux
 OBJ := $(BUILD)/exclusive/obj
 DEBUG_OBJ := $(BUILD)/exclusive/obj-debug
+DEBIAN_OBJ := $(BUILD)/exclusive/obj-debian
+DEBIAN_RT_OBJ := $(BUILD)/exclusive/obj-debian-rt
 S := $(TOP)/scripts
 
 # For installing on a real machine: the kernel the module is for.
@@ -47,6 +50,8 @@ export KSRC KVM_EXCL_CACHE JOBS PLATFORM PART
 # The emulated host's kernel, where it is not the patched one.
 HOST_stock := kernel-stock-rig
 HOST_debug := kernel-debug module-debug
+HOST_debian := kernel-debian module-debian
+HOST_debian-rt := kernel-debian-rt module-debian-rt
 HOST_KERNEL := $(HOST_$(FLAVOUR))
 
 # What a platform's emulator is, where the root file system does not have it.
@@ -86,6 +91,14 @@ kernel-stock-rig: source	## build the unpatched kernel with what works round the
 kernel-debug: apply	## build the patched kernel with lockdep, PROVE_RCU and KASAN
 	@$(S)/kernel.sh debug
 
+.PHONY: kernel-debian
+kernel-debian: apply	## build the patched kernel with Debian's configuration
+	@$(S)/kernel.sh debian
+
+.PHONY: kernel-debian-rt
+kernel-debian-rt: apply	## build the patched kernel with that of Debian's PREEMPT_RT kernel
+	@$(S)/kernel.sh debian-rt
+
 .PHONY: rootfs
 rootfs: deps	## make the rig's root file system (Debian 13 with QEMU, perf, redis, ...)
 	@$(S)/rootfs.sh
@@ -105,6 +118,14 @@ module: kernel	## build the companion module against the patched kernel
 .PHONY: module-debug
 module-debug: kernel-debug	## build the companion module against the debug kernel
 	@$(S)/module.sh $(DEBUG_OBJ) $(BUILD)/module-debug
+
+.PHONY: module-debian
+module-debian: kernel-debian	## build the companion module against Debian's
+	@$(S)/module.sh $(DEBIAN_OBJ) $(BUILD)/module-debian
+
+.PHONY: module-debian-rt
+module-debian-rt: kernel-debian-rt	## build the companion module against Debian's with PREEMPT_RT
+	@$(S)/module.sh $(DEBIAN_RT_OBJ) $(BUILD)/module-debian-rt
 
 .PHONY: tools
 tools: deps	## build the kvm-exclusive command

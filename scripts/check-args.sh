@@ -51,7 +51,7 @@ case $target in
 test | test-full | soak)
 	# The parts of the others say which kernel is theirs.
 	case $target in
-	test) one_of FLAVOUR exclusive debug stock ;;
+	test) one_of FLAVOUR exclusive debug stock debian debian-rt ;;
 	*) one_of FLAVOUR exclusive ;;
 	esac
 	numbers SEED

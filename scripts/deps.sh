@@ -11,7 +11,8 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-utils
 	kmod rsync perl python3 ccache mmdebstrap util-linux procps
 	debian-archive-keyring libjson-c-dev sparse shellcheck
-	python3-ply python3-git e2fsprogs isolinux syslinux-common xorriso"
+	python3-ply python3-git e2fsprogs isolinux syslinux-common xorriso
+	linux-config-6.12 pahole"
 # With a tree of one's own the packaged source is not needed.
 [ -n "${KSRC:-}" ] || packages="$packages linux-source-6.12"
 

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-#   kernel.sh stock|stock-rig|exclusive|debug
+#   kernel.sh stock|stock-rig|exclusive|debug|debian|debian-rt
 #
 # Configure and build one of the rig's kernels: the unpatched one (which guests run;
 # with what works round the emulators, the stock host does), the patched one, the
-# patched one with lockdep and KASAN.  The builds are reproducible, the
+# patched one with lockdep and KASAN, and with Debian's own configuration, also that of its
+# PREEMPT_RT kernel, as a user would build it.  The builds are reproducible, the
 # compiler's results are kept by ccache, and finished images are kept in the cache
 # by what went into them, so that a fresh clone builds little.
 set -eu
@@ -19,6 +20,9 @@ fragments="$TOP/Kconfig.fragment $TOP/scripts/rig/rig.config"
 src=$SRC
 # What may be missing from the result: the unpatched tree lacks the feature.
 may_lack='^$'
+# A configuration to begin with.
+base=
+targets="bzImage modules"
 case $flavour in
 stock)
 	src=$STOCK_SRC
@@ -44,11 +48,24 @@ debug)
 	obj=$DEBUG_OBJ
 	fragments="$fragments $TOP/scripts/rig/debug.config"
 	;;
+debian)
+	obj=$DEBIAN_OBJ
+	base=/usr/src/linux-config-6.12/config.amd64_none_amd64.xz
+	;;
+debian-rt)
+	obj=$DEBIAN_RT_OBJ
+	base=/usr/src/linux-config-6.12/config.amd64_rt_amd64.xz
+	;;
 *)
 	die "no such kernel: $flavour"
 	;;
 esac
 image=$obj/arch/x86/boot/bzImage
+if [ -n "$base" ]; then
+	[ -r "$base" ] || die "no $base; \"make deps\" installs it"
+	fragments="$TOP/Kconfig.fragment $TOP/scripts/rig/debian.config"
+	targets=bzImage
+fi
 
 export CCACHE_DIR="$CACHE/ccache" CCACHE_BASEDIR="$BUILD" CCACHE_NOHASHDIR=1
 export CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=8G
@@ -58,7 +75,7 @@ export KBUILD_BUILD_USER=kvm-exclusive KBUILD_BUILD_HOST=rig
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 
 # shellcheck disable=SC2086 # a list of files
-config_hash=$(cat $fragments "$TOP/scripts/kernel.sh" | sha256sum | cut -d ' ' -f 1)
+config_hash=$(cat $fragments $base "$TOP/scripts/kernel.sh" | sha256sum | cut -d ' ' -f 1)
 tree=$(git -C "$src" rev-parse 'HEAD^{tree}')
 key=$(echo "$tree $config_hash $(gcc --version | head -n 1) $(ld --version | head -n 1)" |
 	sha256sum | cut -c 1-32)
@@ -86,9 +103,32 @@ kmake() {
 	make -s -C "$src" O="$obj" CC="ccache gcc" HOSTCC="ccache gcc" "$@"
 }
 
+# symbols FILE...: what these ask for, or do not want.
+symbols() {
+	sed -n 's/^CONFIG_\([A-Za-z0-9_]*\)=.*/\1/p; s/^# CONFIG_\([A-Za-z0-9_]*\) is not set/\1/p' "$@"
+}
+
+# What is different from Debian's own configuration, and nobody has asked for.
+differences() {
+	xz -dc "$base" >"$obj/.config.debian"
+	make -s -C "$src" O="$obj" CC="ccache gcc" HOSTCC="ccache gcc" \
+		KCONFIG_CONFIG="$obj/.config.debian" olddefconfig >/dev/null
+	"$src/scripts/diffconfig" "$obj/.config.debian" "$obj/.config" >"$obj/.config.diff"
+	# shellcheck disable=SC2086 # a list of files
+	{
+		symbols $fragments
+		git -C "$src" diff base -- '*Kconfig*' | sed -n 's/^+config //p'
+	} | sed 's/.*/^[-+ ]&( |$)/' >"$obj/.config.asked"
+	grep -vE -f "$obj/.config.asked" "$obj/.config.diff"
+}
+
 mkdir -p "$obj"
 if [ "$(cat "$obj/.kvm-exclusive-config" 2>/dev/null)" != "$config_hash" ] || [ ! -f "$obj/.config" ]; then
-	kmake tinyconfig >/dev/null
+	if [ -n "$base" ]; then
+		xz -dc "$base" >"$obj/.config"
+	else
+		kmake tinyconfig >/dev/null
+	fi
 	# shellcheck disable=SC2086 # a list of files
 	(cd "$src" && ./scripts/kconfig/merge_config.sh -m -O "$obj" "$obj/.config" $fragments >/dev/null)
 fi
@@ -109,11 +149,24 @@ for want in $(sed -n 's/^\(CONFIG_[A-Za-z0-9_]*=[^ ]*\).*/\1/p' $fragments); do
 	echo "$symbol" | grep -qE "$may_lack" || lost="$lost $want"
 done
 [ -z "$lost" ] || die "kernel-$flavour: did not survive the merge:$lost"
+if [ -n "$base" ] && differences; then
+	die "kernel-$flavour: that is different from Debian's configuration, and not asked for"
+fi
 echo "$config_hash" >"$obj/.kvm-exclusive-config"
 
 # With names on, the log's last line says how far it is.
+# shellcheck disable=SC2086 # a list of targets
 run_logged "kernel-$flavour" make -C "$src" O="$obj" CC="ccache gcc" HOSTCC="ccache gcc" \
-	-j "$JOBS" bzImage modules
+	-j "$JOBS" $targets
+if [ -n "$base" ]; then
+	# Debian's has four thousand.
+	modules=$(while read -r option path; do
+		! grep -q "^$option=m" "$obj/.config" || echo "$path.ko"
+	done <"$TOP/scripts/rig/modules")
+	# shellcheck disable=SC2086 # a list of files
+	run_logged "kernel-$flavour-modules" make -C "$src" O="$obj" CC="ccache gcc" \
+		HOSTCC="ccache gcc" -j "$JOBS" $modules
+fi
 
 if [ -n "$key" ]; then
 	echo "$key" >"$obj/.kvm-exclusive-key"

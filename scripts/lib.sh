@@ -19,6 +19,8 @@ SRC=$BUILD/exclusive/linux
 STOCK_SRC=$BUILD/stock/linux
 OBJ=$BUILD/exclusive/obj
 DEBUG_OBJ=$BUILD/exclusive/obj-debug
+DEBIAN_OBJ=$BUILD/exclusive/obj-debian
+DEBIAN_RT_OBJ=$BUILD/exclusive/obj-debian-rt
 STOCK_OBJ=$BUILD/stock/obj
 # The unpatched kernel as a host in Bochs: with what works round the emulators.
 STOCK_RIG_SRC=$BUILD/stock-rig/linux
@@ -60,6 +62,8 @@ host_image() {
 	stock/*) hi_obj=$STOCK_RIG_OBJ ;;
 	exclusive/*) hi_obj=$OBJ ;;
 	debug/*) hi_obj=$DEBUG_OBJ ;;
+	debian/*) hi_obj=$DEBIAN_OBJ ;;
+	debian-rt/*) hi_obj=$DEBIAN_RT_OBJ ;;
 	*) die "no such kernel: $1" ;;
 	esac
 	echo "$hi_obj/arch/x86/boot/bzImage"

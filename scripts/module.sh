@@ -22,7 +22,12 @@ rsync -a --exclude=/tools/ "$TOP/module/" "$out/"
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 export CCACHE_DIR="$CACHE/ccache"
 make -s -C "$obj" M="$out" CC="ccache gcc" -j "$JOBS" "$@" modules
-# KVM goes with it where it is not built in.
-rm -rf "$out/kvm"
-mkdir "$out/kvm"
-find "$obj/arch/x86/kvm" "$obj/virt/lib" -name '*.ko' -exec cp {} "$out/kvm/" \;
+# KVM goes with it where it is not built in, and what else the rig loads.
+rm -rf "$out/kernel"
+mkdir "$out/kernel"
+while read -r option path; do
+	! grep -q "^$option=m" "$obj/.config" || {
+		cp "$obj/$path.ko" "$out/kernel/"
+		echo "${path##*/}" >>"$out/kernel/order"
+	}
+done <"$TOP/scripts/rig/modules"

@@ -35,6 +35,8 @@ parts_full() {
 		disks 20 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
 		amd-debug 15 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
+		debian 9 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
+		debian-rt 9 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
 		intel-debug 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
@@ -77,6 +79,8 @@ part_needs() {
 		;;
 	# Linux guests that have KVM run the patched kernel there, too: see test.sh.
 	*FLAVOUR=debug*) say kernel module kernel-debug module-debug ;;
+	*FLAVOUR=debian-rt*) say kernel module kernel-debian-rt module-debian-rt ;;
+	*FLAVOUR=debian*) say kernel module kernel-debian module-debian ;;
 	*) say kernel module ;;
 	esac
 	case $1 in
@@ -127,6 +131,9 @@ inputs() {
 	say "everything $(digest <"$i_files")"
 	say "kernel $i_kernel-$i_config"
 	say "kernel-debug $i_kernel-$i_config-$(hash_of scripts/rig/debug.config)"
+	# With Debian's configuration, as it is installed.
+	say "kernel-debian $i_kernel-$i_config-$(hash_of scripts/rig/debian.config scripts/rig/modules)-$(
+		cat /usr/src/linux-config-6.12/config.amd64_*_amd64.xz 2>/dev/null | digest)"
 	say "kernel-stock-rig $i_stock-$i_config-$(hash_of scripts/rig/patches)"
 	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
 	say "module $(hash_of module scripts/module.sh)"
@@ -160,6 +167,7 @@ part_inputs() {
 	case $1 in
 	*check.sh*) pi_names="everything kernel compiler environment" ;;
 	*FLAVOUR=debug*) pi_names="$pi_names kernel-debug" ;;
+	*FLAVOUR=debian*) pi_names="$pi_names kernel-debian" ;;
 	*) pi_names="$pi_names kernel" ;;
 	esac
 	case $1 in

@@ -21,7 +21,7 @@ cp "$GUEST_INITRAMFS" "$BUILD/guest-devices.cpio.gz" "$BUILD/guest-disk.img" "$d
 [ ! -f "$STOCK_OBJ/arch/x86/boot/bzImage" ] ||
 	cp "$STOCK_OBJ/arch/x86/boot/bzImage" "$dir/guest-bzImage"
 [ ! -f "$module/kvm-exclusive.ko" ] || cp "$module/kvm-exclusive.ko" "$dir/module/"
-[ ! -d "$module/kvm" ] || cp -r "$module/kvm" "$dir/"
+[ ! -d "$module/kernel" ] || cp -r "$module/kernel" "$dir/"
 [ ! -f "$BUILD/tools/kvm-exclusive" ] || cp "$BUILD/tools/kvm-exclusive" "$dir/bin/"
 if [ -d "$tests" ]; then
 	find "$tests" -type f -perm -u+x ! -name '*.o' -exec cp {} "$dir/kselftests/" \;

@@ -29,6 +29,9 @@ limit=60
 slow=1
 total=${TEST_TIMEOUT:-1500}
 case $flavour in
+debian | debian-rt)
+	module=$BUILD/module-$flavour
+	;;
 debug)
 	module=$BUILD/module-debug
 	if [ "$platform" = amd ]; then

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Prove that a claim takes no CPU silently from those who have no other, and says who they
- * are: a task that is pinned there, a cpuset partition.  What belongs to the process that
- * the CPUs are for is not in the way, and KVM_EXCL_CLAIM_PINNED takes them all the same,
- * until the release.
+ * are: a task that is pinned there, a cpuset partition, a cpuset of version 1.  What belongs
+ * to the process that the CPUs are for is not in the way, and KVM_EXCL_CLAIM_PINNED takes
+ * them all the same, until the release.  And that a mask for RPS which is written meanwhile
+ * has the CPU again afterwards.
  */
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +18,9 @@
 
 #define CGROUP		"/sys/fs/cgroup"
 #define GROUP		CGROUP "/excl_claim_test"
+#define V1		"/tmp/excl_cpuset_v1"
+#define V1_GROUP	V1 "/excl_claim_test"
+#define RPS_CPUS	"/sys/class/net/lo/queues/rx-0/rps_cpus"
 #define NAME		"pinned-here"
 
 static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
@@ -207,6 +212,97 @@ static void partition(void)
 		ksft_print_msg("rmdir: %s\n", strerror(errno));
 }
 
+/* The controller leaves a hierarchy when the last group that it has there is gone. */
+static bool mount_v1(void)
+{
+	int i;
+
+	excl_write_file(CGROUP "/cgroup.subtree_control", "-cpuset");
+	mkdir(V1, 0755);
+	for (i = 0; i < 100; i++) {
+		if (!mount("none", V1, "cgroup", 0, "cpuset"))
+			return true;
+		usleep(100000);
+	}
+	ksft_print_msg("mount: %s\n", strerror(errno));
+	return false;
+}
+
+/* What a user has put into a cpuset of these CPUs is pinned there. */
+static void cpuset_v1(void)
+{
+	struct kvm_excl_claim_cpus claim;
+	char text[32];
+	pid_t pid;
+	int ctx, i;
+	bool ok;
+
+	ok = mount_v1() && (!mkdir(V1_GROUP, 0755) || errno == EEXIST);
+	snprintf(text, sizeof(text), "%u", cpus[1]);
+	ok = ok && !excl_write_file(V1_GROUP "/cpuset.cpus", text) &&
+	     !excl_write_file(V1_GROUP "/cpuset.mems", "0");
+	pid = start_child(-1);
+	snprintf(text, sizeof(text), "%d", pid);
+	ok = ok && !excl_write_file(V1_GROUP "/tasks", text);
+	ksft_test_result(ok && child_runs(cpus[1], false), "a cpuset of version 1 has a CPU\n");
+	ksft_test_result(ok && claims(EBUSY, 0, 0, &claim) &&
+			 claim.obstacle == KVM_EXCL_OBSTACLE_PINNED && claim.obstacle_id == pid,
+			 "who is in it is named\n");
+	ctx = excl_open();
+	ksft_test_result(ok && !excl_claim_for(ctx, cpus, 2, KVM_EXCL_CLAIM_PINNED, 0, &claim) &&
+			 child_runs(cpus[1], true) && is_pinned_to(pid, cpus[1]),
+			 "CLAIM_PINNED: it runs elsewhere, and keeps its mask\n");
+	close(ctx);
+	ksft_test_result(ok && child_runs(cpus[1], false), "it is back after the release\n");
+	end_child(pid);
+	usleep(100000);
+	if (rmdir(V1_GROUP) || umount(V1))
+		ksft_print_msg("%s: %s\n", V1, strerror(errno));
+	/*
+	 * The tests after this one have version 2 again.  A hierarchy ends with an unmount
+	 * that finds its last group gone, which takes a while.
+	 */
+	for (i = 0; i < 100; i++) {
+		if (!excl_write_file(CGROUP "/cgroup.subtree_control", "+cpuset")) {
+			rmdir(V1);
+			return;
+		}
+		usleep(100000);
+		/* Once more: a mount begins a new one when the old one has ended. */
+		if (i % 30 == 20 && !mount("none", V1, "cgroup", 0, "cpuset"))
+			umount(V1);
+	}
+	ksft_exit_fail_msg("the cpuset controller does not come back\n");
+}
+
+static bool read_line(const char *path, char *line, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	bool ok = f && fgets(line, size, f);
+
+	if (f)
+		fclose(f);
+	return ok;
+}
+
+static void rps(void)
+{
+	char all[64] = "", now[64] = "", before[64] = "";
+	bool ok;
+	int ctx;
+
+	ok = read_line(RPS_CPUS, before, sizeof(before)) && !excl_write_file(RPS_CPUS, "f") &&
+	     read_line(RPS_CPUS, all, sizeof(all));
+	ctx = excl_open();
+	ok = ok && !excl_claim_first(ctx, ARRAY_SIZE(cpus)) && !excl_write_file(RPS_CPUS, "f") &&
+	     read_line(RPS_CPUS, now, sizeof(now));
+	close(ctx);
+	excl_write_file(RPS_CPUS, before);
+	if (strcmp(all, now))
+		ksft_print_msg("rps_cpus: %s, and %s while they are owned\n", all, now);
+	ksft_test_result(ok && !strcmp(all, now), "a mask for RPS keeps them\n");
+}
+
 int main(int argc, char **argv)
 {
 	ksft_print_header();
@@ -214,10 +310,12 @@ int main(int argc, char **argv)
 	TEST_REQUIRE(!excl_stock());
 	at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(at != MAP_FAILED, "mmap: %s", strerror(errno));
-	ksft_set_plan(17);
+	ksft_set_plan(22);
 	pinned_task();
 	own_tasks();
 	bad_target();
 	partition();
+	cpuset_v1();
+	rps();
 	ksft_finished();
 }

@@ -166,6 +166,14 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 	case KVM_EXCL_OBSTACLE_DEADLINE:
 		complain("the other CPUs have no bandwidth for all SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those");
 		break;
+	case KVM_EXCL_OBSTACLE_ENTRY:
+		complain("CPU %u cannot be taken: device %s can still interrupt it, with vector %d; report it",
+			 cpu, name, claim->obstacle_id);
+		break;
+	case KVM_EXCL_OBSTACLE_NOTIFIED:
+		complain("CPU %u cannot be taken: %s, of another VM, is notified there; report it",
+			 cpu, task);
+		break;
 	default:
 		complain("the CPUs cannot be taken now (see the kernel log)");
 	}

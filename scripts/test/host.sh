@@ -35,18 +35,21 @@ while read -r line; do
 	line=${line%%#*}
 	required=
 	only=
+	kernel=
 	seconds=$limit
 	words=()
 	for word in $line; do
 		case $word in
 		required) required=required- ;;
 		platform=*) only=${word#*=} ;;
+		kernel=*) kernel=${word#*=} ;;
 		timeout=*) seconds=$((${word#*=} * slow)) ;;
 		*) words+=("$word") ;;
 		esac
 	done
 	[ ${#words[@]} -gt 0 ] || continue
 	[ -z "$only" ] || [ "$only" = "$platform" ] || continue
+	[[ -z $kernel || $(uname -r) == *-$kernel* ]] || continue
 	name=${words[*]}
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: test $name" >/dev/kmsg
@@ -79,7 +82,7 @@ if [ -r module/kvm-exclusive.ko ]; then
 	rmmod kvm_exclusive || { echo "fail rmmod 0 the module does not unload" >>"$out/results"; }
 fi
 # Nothing of exclusive mode holds KVM, or is left behind by it.
-if [ -r kvm/kvm.ko ]; then
+if [ -r kernel/kvm.ko ]; then
 	rmmod "kvm-${platform%-bochs}" kvm || { echo "fail rmmod 0 KVM does not unload" >>"$out/results"; }
 fi
 echo "end" >>"$out/results"

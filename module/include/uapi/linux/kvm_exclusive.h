@@ -149,6 +149,9 @@ struct kvm_excl_get_info {
  * @KVM_EXCL_OBSTACLE_SCHED_EXT: a BPF scheduler, which chooses CPUs itself
  * @KVM_EXCL_OBSTACLE_DEADLINE: the other CPUs have no bandwidth for all SCHED_DEADLINE
  *				tasks
+ * @KVM_EXCL_OBSTACLE_ENTRY: an entry of interrupt remapping that still names one of the CPUs
+ *			     a second after its interrupt has left
+ * @KVM_EXCL_OBSTACLE_NOTIFIED: hardware notifies a vCPU of another VM on one of the CPUs
  */
 enum kvm_excl_obstacle {
 	KVM_EXCL_OBSTACLE_NONE = 0,
@@ -160,6 +163,8 @@ enum kvm_excl_obstacle {
 	KVM_EXCL_OBSTACLE_VECTORS = 6,
 	KVM_EXCL_OBSTACLE_SCHED_EXT = 7,
 	KVM_EXCL_OBSTACLE_DEADLINE = 8,
+	KVM_EXCL_OBSTACLE_ENTRY = 9,
+	KVM_EXCL_OBSTACLE_NOTIFIED = 10,
 };
 
 #define KVM_EXCL_OBSTACLE_NAME_LEN	64
@@ -174,10 +179,11 @@ enum kvm_excl_obstacle {
  * @obstacle: out, with EBUSY, enum kvm_excl_obstacle
  * @obstacle_cpu: out, the CPU that it is about
  * @obstacle_id: out, of a task its PID, 0 when that cannot be seen from here; of an
- *		 interrupt its number; of vectors, how many there are too few
+ *		 interrupt its number; of vectors, how many there are too few; of an entry
+ *		 its vector
  * @reserved: must be 0
- * @obstacle_name: out, of the task, the interrupt, or the partition's cgroup; empty when
- *		   the task cannot be seen from here
+ * @obstacle_name: out, of the task, the interrupt, the partition's cgroup, or the device;
+ *		   empty when the task cannot be seen from here
  *
  * A context claims once.  All of the CPUs are taken, or none.
  */

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that a claim that fails at any of its steps has changed nothing.
+ *
+ * The kernel makes the Nth step that can fail fail, for N from 1 until the claim succeeds:
+ * each allocation of memory, and each function of the claim that CONFIG_FAIL_FUNCTION knows.
+ * Then the claim says so with an errno that is documented, and a snapshot of the host is as
+ * before, in both directions.  The same for the release, which cannot fail: what has failed
+ * on its way is made up for.
+ */
+#include <fcntl.h>
+
+#include "excl.h"
+
+#define FAIL_FUNCTION	"/sys/kernel/debug/fail_function/"
+#define FAIL_SLAB	"/sys/kernel/debug/failslab/"
+#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
+
+/* Far more than a claim has. */
+#define STEPS		500
+
+/* How long the host may take until it is as before. */
+#define SETTLE_MS	5000
+
+static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
+
+/* What a claim consists of, and what each part says where it fails. */
+static const struct {
+	const char *name;
+	int error;
+} steps[] = {
+	{ "kvm_excl_supported", EOPNOTSUPP },
+	{ "ipi_nmi_get", ENOMEM },
+	{ "find_obstacle", EBUSY },
+	{ "move_interrupts", EBUSY },
+	{ "move_misplaced_tasks", EBUSY },
+	{ "tick_remote_install", EBUSY },
+	{ "guest_irq_start", EBUSY },
+};
+
+static struct excl_snapshot before;
+
+static void write_or_fail(const char *path, const char *text)
+{
+	int r = excl_write_file(path, text);
+
+	if (r)
+		ksft_exit_fail_msg("%s: %s\n", path, strerror(r));
+}
+
+static void set_up(void)
+{
+	char path[128], text[32];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		write_or_fail(FAIL_FUNCTION "inject", steps[i].name);
+		snprintf(path, sizeof(path), FAIL_FUNCTION "%s/retval", steps[i].name);
+		snprintf(text, sizeof(text), "%#lx", (unsigned long)-steps[i].error);
+		write_or_fail(path, text);
+	}
+	/* Nobody is told of each, and allocations that sleep fail, too. */
+	write_or_fail(FAIL_FUNCTION "verbose", "0");
+	write_or_fail(FAIL_SLAB "verbose", "0");
+	write_or_fail(FAIL_SLAB "ignore-gfp-wait", "N");
+	write_or_fail(FAIL_PAGE "verbose", "0");
+	write_or_fail(FAIL_PAGE "ignore-gfp-wait", "N");
+	write_or_fail(FAIL_PAGE "min-order", "0");
+}
+
+static int nth_fd;
+
+static void fail_nth(int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	TEST_ASSERT(pwrite(nth_fd, text, len, 0) == len, FAIL_NTH ": %s", strerror(errno));
+}
+
+/* Has it come to that?  What is done here allocates nothing, or it could be that. */
+static bool has_failed(void)
+{
+	char text[16] = "";
+
+	TEST_ASSERT(pread(nth_fd, text, sizeof(text) - 1, 0) > 0, FAIL_NTH ": %s",
+		    strerror(errno));
+	fail_nth(0);
+	return !atoi(text);
+}
+
+static bool as_before(void)
+{
+	uint64_t end = excl_now_ns() + SETTLE_MS * 1000000ULL;
+	struct excl_snapshot after;
+	bool last;
+	int diff;
+
+	do {
+		last = excl_now_ns() > end;
+		excl_snapshot_take(&after);
+		/* What has come is as wrong as what has gone. */
+		diff = excl_snapshot_diff(&before, &after, last) +
+		       excl_snapshot_diff(&after, &before, last);
+		excl_snapshot_free(&after);
+		if (diff)
+			usleep(50000);
+	} while (diff && !last);
+	return !diff;
+}
+
+static bool documented(int error)
+{
+	return error == ENOMEM || error == EBUSY || error == EOPNOTSUPP;
+}
+
+/* Each step of a claim fails in turn. */
+static void claim_fails(void)
+{
+	unsigned int n, refused = 0, done = 0;
+	struct kvm_excl_claim_cpus claim;
+	bool ok = true, failed = true;
+	int ctx, error;
+
+	for (n = 1; ok && failed && n < STEPS; n++) {
+		ctx = excl_open();
+		fail_nth(n);
+		error = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
+		failed = has_failed();
+		if (error) {
+			refused++;
+			ok = documented(error) && failed && as_before();
+		} else {
+			done += failed;
+		}
+		close(ctx);
+		ok = ok && as_before();
+		if (!ok)
+			ksft_print_msg("step %u, errno %d\n", n, error);
+	}
+	ksft_print_msg("%u steps, %u of them end the claim, %u are made up for\n", n - 1,
+		       refused, done);
+	ksft_test_result(ok && !failed && refused >= ARRAY_SIZE(steps),
+			 "a claim that fails changes nothing\n");
+}
+
+/* What the release needs fails in turn; it is done all the same. */
+static void release_fails(void)
+{
+	struct kvm_excl_claim_cpus claim;
+	bool ok = true, failed = true;
+	unsigned int n;
+	int ctx;
+
+	for (n = 1; ok && failed && n < STEPS; n++) {
+		ctx = excl_open();
+		ok = !excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim);
+		fail_nth(n);
+		close(ctx);
+		failed = has_failed();
+		ok = ok && as_before();
+		if (!ok)
+			ksft_print_msg("step %u\n", n);
+	}
+	ksft_print_msg("%u steps\n", n - 1);
+	ksft_test_result(ok && !failed && n > 1, "a release does not fail\n");
+}
+
+int main(int argc, char **argv)
+{
+	ksft_print_header();
+	excl_require(2);
+	TEST_REQUIRE(!excl_stock());
+	if (access(FAIL_FUNCTION "inject", W_OK) || access(FAIL_NTH, W_OK))
+		ksft_exit_skip("the kernel has no CONFIG_FAIL_FUNCTION\n");
+	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	TEST_ASSERT(nth_fd >= 0, FAIL_NTH ": %s", strerror(errno));
+	ksft_set_plan(2);
+	set_up();
+	excl_snapshot_take(&before);
+	claim_fails();
+	release_fails();
+	write_or_fail(FAIL_FUNCTION "inject", "\n");
+	ksft_finished();
+}
