@@ -2,8 +2,9 @@
 /*
  * Prove that a claim that fails at any of its steps has changed nothing.
  *
- * The kernel makes the Nth step that can fail fail, for N from 1 until the claim succeeds:
- * each allocation of memory, and each function of the claim that CONFIG_FAIL_FUNCTION knows.
+ * Of all steps that may fail the kernel has the Nth one fail, for N from 1 until the claim
+ * succeeds: each allocation of memory, and each function of the claim that
+ * CONFIG_FAIL_FUNCTION knows.
  * Then the claim says so with an errno that is documented, and a snapshot of the host is as
  * before, in both directions.  The same for the release, which cannot fail: what has failed
  * on its way is made up for.
