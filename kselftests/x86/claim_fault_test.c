@@ -9,6 +9,7 @@
  * before, in both directions.  The same for the release, which cannot fail: what has failed
  * on its way is made up for.
  */
+#include <dirent.h>
 #include <fcntl.h>
 
 #include "excl.h"
@@ -17,6 +18,7 @@
 #define FAIL_SLAB	"/sys/kernel/debug/failslab/"
 #define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
+#define IRQS		"/proc/irq"
 
 /* Far more than a claim has. */
 #define STEPS		500
@@ -111,6 +113,29 @@ static bool as_before(void)
 	return !diff;
 }
 
+/* What has to leave, and to come back: an interrupt on one of the CPUs. */
+static char irq_path[300], irq_mask[512];
+
+static bool put_irq_there(void)
+{
+	DIR *dir = opendir(IRQS);
+	struct dirent *entry;
+	char text[16];
+
+	TEST_ASSERT(dir, IRQS ": %s", strerror(errno));
+	snprintf(text, sizeof(text), "%u", cpus[1]);
+	*irq_mask = 0;
+	while (!*irq_mask && (entry = readdir(dir))) {
+		snprintf(irq_path, sizeof(irq_path), IRQS "/%s/smp_affinity_list",
+			 entry->d_name);
+		if (!excl_read_file(irq_path, irq_mask, sizeof(irq_mask)) ||
+		    excl_write_file(irq_path, text))
+			*irq_mask = 0;
+	}
+	closedir(dir);
+	return *irq_mask;
+}
+
 static bool documented(int error)
 {
 	return error == ENOMEM || error == EBUSY || error == EOPNOTSUPP;
@@ -179,9 +204,13 @@ int main(int argc, char **argv)
 	TEST_ASSERT(nth_fd >= 0, FAIL_NTH ": %s", strerror(errno));
 	ksft_set_plan(2);
 	set_up();
+	if (!put_irq_there())
+		ksft_exit_fail_msg("no interrupt can be put on CPU %u\n", cpus[1]);
+	ksft_print_msg("%s: %u\n", irq_path, cpus[1]);
 	excl_snapshot_take(&before);
 	claim_fails();
 	release_fails();
 	write_or_fail(FAIL_FUNCTION "inject", "\n");
+	write_or_fail(irq_path, irq_mask);
 	ksft_finished();
 }
