@@ -24,7 +24,7 @@ if [ "${1:-}" = source ]; then
 fi
 
 [ -d "$BUILD" ] || exit 0
-rm -rf "$OBJ" "$DEBUG_OBJ" "$STOCK_OBJ" "$BUILD/check"
+rm -rf "$OBJ" "$DEBUG_OBJ" "$DEBIAN_OBJ" "$DEBIAN_RT_OBJ" "$STOCK_OBJ" "$BUILD/check"
 find "$BUILD" -mindepth 1 -maxdepth 1 ! -name exclusive ! -name stock ! -name .base ! -name .applied \
 	-exec rm -rf {} +
 [ ! -d "$SRC" ] || git -C "$SRC" worktree prune

@@ -111,8 +111,7 @@ symbols() {
 # What is different from Debian's own configuration, and nobody has asked for.
 differences() {
 	xz -dc "$base" >"$obj/.config.debian"
-	make -s -C "$src" O="$obj" CC="ccache gcc" HOSTCC="ccache gcc" \
-		KCONFIG_CONFIG="$obj/.config.debian" olddefconfig >/dev/null
+	kmake KCONFIG_CONFIG="$obj/.config.debian" olddefconfig >/dev/null
 	"$src/scripts/diffconfig" "$obj/.config.debian" "$obj/.config" >"$obj/.config.diff"
 	# shellcheck disable=SC2086 # a list of files
 	{
@@ -160,9 +159,7 @@ run_logged "kernel-$flavour" make -C "$src" O="$obj" CC="ccache gcc" HOSTCC="cca
 	-j "$JOBS" $targets
 if [ -n "$base" ]; then
 	# Debian's has four thousand.
-	modules=$(while read -r option path; do
-		! grep -q "^$option=m" "$obj/.config" || echo "$path.ko"
-	done <"$TOP/scripts/rig/modules")
+	modules=$(modules_of "$obj" | sed 's/$/.ko/')
 	# shellcheck disable=SC2086 # a list of files
 	run_logged "kernel-$flavour-modules" make -C "$src" O="$obj" CC="ccache gcc" \
 		HOSTCC="ccache gcc" -j "$JOBS" $modules

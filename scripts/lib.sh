@@ -69,6 +69,13 @@ host_image() {
 	echo "$hi_obj/arch/x86/boot/bzImage"
 }
 
+# modules_of OBJ: of what the rig loads, the paths of what this kernel has as modules.
+modules_of() {
+	while read -r mo_option mo_path; do
+		! grep -q "^$mo_option=m" "$1/.config" || echo "$mo_path"
+	done <"$TOP/scripts/rig/modules"
+}
+
 say() {
 	printf '%s\n' "$*"
 }

@@ -25,9 +25,7 @@ make -s -C "$obj" M="$out" CC="ccache gcc" -j "$JOBS" "$@" modules
 # KVM goes with it where it is not built in, and what else the rig loads.
 rm -rf "$out/kernel"
 mkdir "$out/kernel"
-while read -r option path; do
-	! grep -q "^$option=m" "$obj/.config" || {
-		cp "$obj/$path.ko" "$out/kernel/"
-		echo "${path##*/}" >>"$out/kernel/order"
-	}
-done <"$TOP/scripts/rig/modules"
+for path in $(modules_of "$obj"); do
+	cp "$obj/$path.ko" "$out/kernel/"
+	echo "${path##*/}" >>"$out/kernel/order"
+done

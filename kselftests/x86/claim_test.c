@@ -275,27 +275,17 @@ static void cpuset_v1(void)
 	ksft_exit_fail_msg("the cpuset controller does not come back\n");
 }
 
-static bool read_line(const char *path, char *line, size_t size)
-{
-	FILE *f = fopen(path, "re");
-	bool ok = f && fgets(line, size, f);
-
-	if (f)
-		fclose(f);
-	return ok;
-}
-
 static void rps(void)
 {
 	char all[64] = "", now[64] = "", before[64] = "";
 	bool ok;
 	int ctx;
 
-	ok = read_line(RPS_CPUS, before, sizeof(before)) && !excl_write_file(RPS_CPUS, "f") &&
-	     read_line(RPS_CPUS, all, sizeof(all));
+	ok = excl_read_file(RPS_CPUS, before, sizeof(before)) && !excl_write_file(RPS_CPUS, "f") &&
+	     excl_read_file(RPS_CPUS, all, sizeof(all));
 	ctx = excl_open();
 	ok = ok && !excl_claim_first(ctx, ARRAY_SIZE(cpus)) && !excl_write_file(RPS_CPUS, "f") &&
-	     read_line(RPS_CPUS, now, sizeof(now));
+	     excl_read_file(RPS_CPUS, now, sizeof(now));
 	close(ctx);
 	excl_write_file(RPS_CPUS, before);
 	if (strcmp(all, now))
