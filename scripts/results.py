@@ -355,7 +355,7 @@ def do_log(log, results, *more):
 
 
 OBSTACLES = ("none", "owned", "pinned", "partition", "task", "irq", "vectors", "sched_ext",
-             "deadline")
+             "deadline", "entry", "notified")
 
 
 def host_claims(path):
