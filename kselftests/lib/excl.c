@@ -129,6 +129,17 @@ int excl_vcpu_status(int ctx, unsigned int index,
 	return ioctl(ctx, KVM_EXCL_GET_VCPU_STATUS, status);
 }
 
+bool excl_wait_attached(int ctx, unsigned int index, struct kvm_excl_get_vcpu_status *status)
+{
+	uint64_t end = excl_now_ns() + 5000000000ULL;
+
+	do {
+		usleep(20000);
+		TEST_ASSERT(!excl_vcpu_status(ctx, index, status), "status: %s", strerror(errno));
+	} while (!status->attached && excl_now_ns() < end);
+	return status->attached;
+}
+
 static const struct {
 	const char *name;
 	size_t offset;

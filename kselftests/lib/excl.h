@@ -50,6 +50,8 @@ int excl_unbind(int ctx);
 int excl_arm(int ctx, uint32_t flags);
 int excl_vcpu_status(int ctx, unsigned int index,
 		     struct kvm_excl_get_vcpu_status *status);
+/* The same when it is attached: one that has just exited is not, for a moment. False after 5 s. */
+bool excl_wait_attached(int ctx, unsigned int index, struct kvm_excl_get_vcpu_status *status);
 
 /**
  * struct excl_counters - the binary statistics of one vCPU
@@ -252,5 +254,13 @@ void excl_snapshot_take(struct excl_snapshot *s);
 int excl_snapshot_diff(const struct excl_snapshot *a, const struct excl_snapshot *b,
 		       bool print);
 void excl_snapshot_free(struct excl_snapshot *s);
+/*
+ * Wait until the host is as it was, as work that was put off settles in its time; what has
+ * come is as wrong as what has gone. False after five seconds, with the differences printed.
+ */
+bool excl_snapshot_restored(const struct excl_snapshot *before);
+
+/* Call @visit with the number of each interrupt, as in /proc/irq, until it returns true. */
+bool excl_irqs_walk(bool (*visit)(const char *irq, void *data), void *data);
 
 #endif /* SELFTEST_KVM_EXCL_H */

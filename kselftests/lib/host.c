@@ -290,31 +290,42 @@ static bool mask_within(const char *mask, const char *of)
 	return !*mask && !*of;
 }
 
+bool excl_irqs_walk(bool (*visit)(const char *irq, void *data), void *data)
+{
+	DIR *dir = opendir("/proc/irq");
+	struct dirent *d;
+	bool found = false;
+
+	TEST_ASSERT(dir, "/proc/irq: %s", strerror(errno));
+	while (!found && (d = readdir(dir)))
+		found = isdigit(d->d_name[0]) && visit(d->d_name, data);
+	closedir(dir);
+	return found;
+}
+
 /*
  * The masks that were set.  On which CPU of its mask an interrupt arrives is the
  * kernel's own choice, anew each time it moves.
  */
-static void add_irqs(struct excl_snapshot *s)
+static bool add_irq(const char *irq, void *s)
 {
 	char path[320], wanted[512], effective[512];
-	struct dirent *d;
-	DIR *dir = opendir("/proc/irq");
 
+	snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity", irq);
+	if (!excl_read_file(path, wanted, sizeof(wanted)))
+		return false;
+	add(s, "%s=%s", path, wanted);
+	snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", irq);
+	if (excl_read_file(path, effective, sizeof(effective)))
+		add(s, "%s=%s", path, mask_within(effective, wanted) ?
+		    "within what is wanted" : effective);
+	return false;
+}
+
+static void add_irqs(struct excl_snapshot *s)
+{
 	add_file(s, "/proc/irq/default_smp_affinity");
-	while (dir && (d = readdir(dir))) {
-		if (!isdigit(d->d_name[0]))
-			continue;
-		snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity", d->d_name);
-		if (!excl_read_file(path, wanted, sizeof(wanted)))
-			continue;
-		add(s, "%s=%s", path, wanted);
-		snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", d->d_name);
-		if (excl_read_file(path, effective, sizeof(effective)))
-			add(s, "%s=%s", path, mask_within(effective, wanted) ?
-			    "within what is wanted" : effective);
-	}
-	if (dir)
-		closedir(dir);
+	excl_irqs_walk(add_irq, s);
 }
 
 static void add_task(struct excl_snapshot *s, const char *tid)
@@ -510,4 +521,23 @@ void excl_snapshot_free(struct excl_snapshot *s)
 		free(s->lines[--s->nr]);
 	free(s->lines);
 	s->lines = NULL;
+}
+
+bool excl_snapshot_restored(const struct excl_snapshot *before)
+{
+	uint64_t end = excl_now_ns() + 5000000000ULL;
+	struct excl_snapshot after;
+	bool last;
+	int diff;
+
+	do {
+		last = excl_now_ns() > end;
+		excl_snapshot_take(&after);
+		diff = excl_snapshot_diff(before, &after, last) +
+		       excl_snapshot_diff(&after, before, last);
+		excl_snapshot_free(&after);
+		if (diff)
+			usleep(50000);
+	} while (diff && !last);
+	return !diff;
 }

@@ -8,12 +8,9 @@
  * RECORDS is a file that gets a line of JSON for each claim: how long it and the release
  * took, and what was in its way.
  */
-#include <dirent.h>
 #include <sched.h>
 
 #include "excl.h"
-
-#define IRQS	"/proc/irq"
 
 static const uint32_t cpus[] = { EXCL_FIRST_CPU + 1, EXCL_FIRST_CPU + 2 };
 
@@ -25,23 +22,24 @@ static bool names_ours(const char *mask)
 	return strtoul(last ? last + 1 : mask, NULL, 16) & (1u << cpus[0] | 1u << cpus[1]);
 }
 
+static bool count_here(const char *irq, void *found)
+{
+	char path[320], mask[512];
+
+	snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", irq);
+	if (excl_read_file(path, mask, sizeof(mask)) && names_ours(mask)) {
+		++*(unsigned int *)found;
+		ksft_print_msg("IRQ %s may come to %s", irq, mask);
+	}
+	return false;
+}
+
 /* How many interrupts may come to one of ours. */
 static unsigned int irqs_here(void)
 {
-	char path[300], mask[512];
 	unsigned int found = 0;
-	struct dirent *entry;
-	DIR *dir = opendir(IRQS);
 
-	TEST_ASSERT(dir, IRQS ": %s", strerror(errno));
-	while ((entry = readdir(dir))) {
-		snprintf(path, sizeof(path), IRQS "/%s/effective_affinity", entry->d_name);
-		if (!excl_read_file(path, mask, sizeof(mask)) || !names_ours(mask))
-			continue;
-		found++;
-		ksft_print_msg("IRQ %s may come to %s", entry->d_name, mask);
-	}
-	closedir(dir);
+	excl_irqs_walk(count_here, &found);
 	return found;
 }
 

@@ -9,7 +9,6 @@
  * before, in both directions.  The same for the release, which cannot fail: what has failed
  * on its way is made up for.
  */
-#include <dirent.h>
 #include <fcntl.h>
 
 #include "excl.h"
@@ -18,13 +17,11 @@
 #define FAIL_SLAB	"/sys/kernel/debug/failslab/"
 #define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
-#define IRQS		"/proc/irq"
 
 /* Far more than a claim has. */
 #define STEPS		500
 
 /* How long the host may take until it is as before. */
-#define SETTLE_MS	5000
 
 static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
 
@@ -95,45 +92,28 @@ static bool has_failed(void)
 
 static bool as_before(void)
 {
-	uint64_t end = excl_now_ns() + SETTLE_MS * 1000000ULL;
-	struct excl_snapshot after;
-	bool last;
-	int diff;
-
-	do {
-		last = excl_now_ns() > end;
-		excl_snapshot_take(&after);
-		/* What has come is as wrong as what has gone. */
-		diff = excl_snapshot_diff(&before, &after, last) +
-		       excl_snapshot_diff(&after, &before, last);
-		excl_snapshot_free(&after);
-		if (diff)
-			usleep(50000);
-	} while (diff && !last);
-	return !diff;
+	return excl_snapshot_restored(&before);
 }
 
 /* What has to leave, and to come back: an interrupt on one of the CPUs. */
 static char irq_path[300], irq_mask[512];
 
+static bool put_there(const char *irq, void *cpu)
+{
+	snprintf(irq_path, sizeof(irq_path), "/proc/irq/%s/smp_affinity_list", irq);
+	if (excl_read_file(irq_path, irq_mask, sizeof(irq_mask)) &&
+	    !excl_write_file(irq_path, cpu))
+		return true;
+	*irq_mask = 0;
+	return false;
+}
+
 static bool put_irq_there(void)
 {
-	DIR *dir = opendir(IRQS);
-	struct dirent *entry;
 	char text[16];
 
-	TEST_ASSERT(dir, IRQS ": %s", strerror(errno));
 	snprintf(text, sizeof(text), "%u", cpus[1]);
-	*irq_mask = 0;
-	while (!*irq_mask && (entry = readdir(dir))) {
-		snprintf(irq_path, sizeof(irq_path), IRQS "/%s/smp_affinity_list",
-			 entry->d_name);
-		if (!excl_read_file(irq_path, irq_mask, sizeof(irq_mask)) ||
-		    excl_write_file(irq_path, text))
-			*irq_mask = 0;
-	}
-	closedir(dir);
-	return *irq_mask;
+	return excl_irqs_walk(put_there, text);
 }
 
 static bool documented(int error)

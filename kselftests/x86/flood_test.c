@@ -23,7 +23,8 @@
  *
  * QEMU's time is that of the machine, which has other things to do: there is no other
  * tenant there, and a call that took too long is tried again.  A kernel that checks its
- * locks takes as much longer for a call without any flood.
+ * locks takes as much longer for a call without any flood, and does work of its own now and
+ * then that the other tenant misses: his share is measured again there.
  */
 #include <sched.h>
 #include <sys/sysinfo.h>
@@ -542,6 +543,8 @@ static bool has_tenant(void)
 }
 
 static uint64_t quiet_share;
+/* The kernel has checks of its own, which take their time. */
+static bool lockdep;
 
 static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wanted)
 {
@@ -551,7 +554,7 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 	bool ok, went_on, has_share, gets_through;
 	struct excl_counters c0, c1;
 	char share_text[32] = "-";
-	int tries = excl_in_qemu() ? 5 : 1;
+	int tries = excl_in_qemu() ? 5 : 1, shares = lockdep ? 5 : 1;
 	struct latency l;
 
 	h->stop = h->ready;
@@ -570,7 +573,9 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 	loops = h->loops;
 
 	if (has_tenant()) {
-		share = measure_share();
+		do {
+			share = measure_share();
+		} while (100 * share < quiet_share * share_wanted && --shares);
 		if (f->kind == QUIET)
 			quiet_share = share;
 		snprintf(share_text, sizeof(share_text), "%lu.%lu%%", share / 10, share % 10);
@@ -652,7 +657,8 @@ int main(int argc, char **argv)
 		excl_device_require();
 	have_device = !excl_stock() && excl_device_present();
 	share = excl_arg(argc, argv, 2, 95);
-	bound_us = excl_in_qemu() || !access("/proc/lockdep_stats", F_OK) ? 100000 : 20000;
+	lockdep = !access("/proc/lockdep_stats", F_OK);
+	bound_us = excl_in_qemu() || lockdep ? 100000 : 20000;
 	for (i = 0; i < ARRAY_SIZE(floods); i++)
 		plan += wanted(&floods[i], only) ? results() : 0;
 	ksft_set_plan(plan);

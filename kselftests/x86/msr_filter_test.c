@@ -170,10 +170,8 @@ int main(int argc, char **argv)
 			excl_vm_start(&ev);
 		} else if (ok && ev.ctx >= 0) {
 			/* The vCPU heeds it at its next entry, to which it is kicked. */
-			usleep(20000);
-			TEST_ASSERT(!excl_vcpu_status(ev.ctx, 0, &st), "status: %s",
-				    strerror(errno));
-			good = check(step->name, "attached", st.attached, 1);
+			good = excl_wait_attached(ev.ctx, 0, &st);
+			check(step->name, "attached", good, 1);
 		}
 		h->fires = !writes;
 		h->go = i + 1;
