@@ -40,12 +40,11 @@ parts_full() {
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
 		intel-debug 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
-		intel-debug-skylake 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
 		amd-bochs-debug 22 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
 		check 3 beside check.sh
-		intel 12 beside test.sh PLATFORM=intel TEST_FULL=1
-		intel-skylake 12 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
-		amd-bochs 12 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
+		intel 11 beside test.sh PLATFORM=intel TEST_FULL=1
+		intel-skylake 10 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs 7 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
 	END
 }
 

@@ -8,7 +8,8 @@
 #
 # SLOW multiplies the limits that LIST gives; SECONDS is for tests without.
 #
-# A line of LIST: NAME [ARGS...] [required] [platform=NAME] [timeout=S] [# REASON]
+# A line of LIST: NAME [ARGS...] [required] [platform=NAME] [kernel=KIND] [timeout=S] [# REASON]
+# KIND is rig (one of the rig's own) or plain (that without the debug kernel's checks).
 # A NAME is a program, or a script beside this one without its ".sh": "kunit" says how the
 # KUnit suite ended that is its argument.
 # On another kernel than the rig's own, what says that it is not in this kernel may be skipped.
@@ -54,7 +55,10 @@ while read -r line; do
 	done
 	[ ${#words[@]} -gt 0 ] || continue
 	[ -z "$only" ] || [ "$only" = "$platform" ] || continue
-	[[ -z $kernel || $(uname -r) == *-$kernel* ]] || continue
+	case $kernel in
+	rig) [[ $(uname -r) == *-rig* ]] || continue ;;
+	plain) [[ $(uname -r) == *-rig* && $(uname -r) != *-debug* ]] || continue ;;
+	esac
 	name=${words[*]}
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: test $name" >/dev/kmsg
