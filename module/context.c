@@ -339,7 +339,7 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 	}
 
 	request.mm = mm;
-	memset(&claim->obstacle, 0, sizeof(*claim) - offsetof(typeof(*claim), obstacle));
+	memset_startat(claim, 0, obstacle);
 	kvm_excl_context_lock(ctx);
 	ret = -EBUSY;
 	if (ctx->count)
