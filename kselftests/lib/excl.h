@@ -207,6 +207,8 @@ bool excl_in_bochs(void);
 bool excl_in_qemu(void);
 /* Does the emulator do its worst, what only some hardware does now and then? */
 bool excl_adversary(void);
+/* Does the kernel check its locks? It is several times as slow then. */
+bool excl_lockdep(void);
 /* How many NMIs a CPU of the host has had. */
 uint64_t excl_host_nmis(int cpu);
 

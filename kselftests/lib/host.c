@@ -54,6 +54,11 @@ bool excl_adversary(void)
 	return excl_cmdline_has("rig_adversary");
 }
 
+bool excl_lockdep(void)
+{
+	return !access("/proc/lockdep_stats", F_OK);
+}
+
 uint64_t excl_host_nmis(int cpu)
 {
 	FILE *f = fopen("/proc/interrupts", "re");

@@ -543,8 +543,6 @@ static bool has_tenant(void)
 }
 
 static uint64_t quiet_share;
-/* The kernel has checks of its own, which take their time. */
-static bool lockdep;
 
 static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wanted)
 {
@@ -554,7 +552,7 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 	bool ok, went_on, has_share, gets_through;
 	struct excl_counters c0, c1;
 	char share_text[32] = "-";
-	int tries = excl_in_qemu() ? 5 : 1, shares = lockdep ? 5 : 1;
+	int tries = excl_in_qemu() ? 5 : 1, shares = excl_lockdep() ? 5 : 1;
 	struct latency l;
 
 	h->stop = h->ready;
@@ -657,8 +655,7 @@ int main(int argc, char **argv)
 		excl_device_require();
 	have_device = !excl_stock() && excl_device_present();
 	share = excl_arg(argc, argv, 2, 95);
-	lockdep = !access("/proc/lockdep_stats", F_OK);
-	bound_us = excl_in_qemu() || lockdep ? 100000 : 20000;
+	bound_us = excl_in_qemu() || excl_lockdep() ? 100000 : 20000;
 	for (i = 0; i < ARRAY_SIZE(floods); i++)
 		plan += wanted(&floods[i], only) ? results() : 0;
 	ksft_set_plan(plan);

@@ -413,7 +413,8 @@ int main(int argc, char **argv)
 	ok = ok && excl_wait(&ev, v->phase == ANY_DONE, 60);
 	periods = v->any_us / (1000 * ANY_MS);
 	ksft_print_msg("exits at any time: %lu expiries in %lu periods\n", v->any_fired, periods);
-	ksft_test_result(ok && v->any_fired + periods / 8 + 1 >= periods &&
+	/* Each exit shifts the phase by as much as KVM's expiry is late, see "The timer". */
+	ksft_test_result(ok && v->any_fired + periods / (excl_lockdep() ? 4 : 8) + 1 >= periods &&
 			 v->any_fired <= periods + periods / 50 + 1,
 			 "exits at any time: a periodic timer expires in each period\n");
 
