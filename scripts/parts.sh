@@ -33,10 +33,10 @@ parts_full() {
 		amd 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
 		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
 		disks 20 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
-		amd-debug 15 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
+		amd-debug 23 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
-		debian 9 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
-		debian-rt 9 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
+		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
+		debian-rt 6 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
 		intel-debug 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
