@@ -39,8 +39,8 @@ parts_full() {
 		debian-rt 6 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
-		intel-debug 27 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
-		amd-bochs-debug 22 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
+		intel-debug 45 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
+		amd-bochs-debug 40 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
 		check 3 beside check.sh
 		intel 11 beside test.sh PLATFORM=intel TEST_FULL=1
 		intel-skylake 10 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x

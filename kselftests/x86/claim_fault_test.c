@@ -101,11 +101,8 @@ static char irq_path[300], irq_mask[512];
 static bool put_there(const char *irq, void *cpu)
 {
 	snprintf(irq_path, sizeof(irq_path), "/proc/irq/%s/smp_affinity_list", irq);
-	if (excl_read_file(irq_path, irq_mask, sizeof(irq_mask)) &&
-	    !excl_write_file(irq_path, cpu))
-		return true;
-	*irq_mask = 0;
-	return false;
+	return excl_read_file(irq_path, irq_mask, sizeof(irq_mask)) &&
+	       !excl_write_file(irq_path, cpu);
 }
 
 static bool put_irq_there(void)

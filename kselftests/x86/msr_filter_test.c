@@ -170,8 +170,8 @@ int main(int argc, char **argv)
 			excl_vm_start(&ev);
 		} else if (ok && ev.ctx >= 0) {
 			/* The vCPU heeds it at its next entry, to which it is kicked. */
-			good = excl_wait_attached(ev.ctx, 0, &st);
-			check(step->name, "attached", good, 1);
+			good = check(step->name, "attached",
+				     excl_wait_attached(ev.ctx, 0, &st), 1);
 		}
 		h->fires = !writes;
 		h->go = i + 1;

@@ -24,9 +24,10 @@ slow=${3:-1}
 out=/mnt/out
 platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 
+release=$(uname -r)
 # What may be skipped of a required test.
 allowed=^$
-[[ $(uname -r) == *-rig* ]] || allowed='not in this kernel'
+[[ $release == *-rig* ]] || allowed='not in this kernel'
 
 mkdir -p "$out/tap"
 : >"$out/results"
@@ -56,8 +57,8 @@ while read -r line; do
 	[ ${#words[@]} -gt 0 ] || continue
 	[ -z "$only" ] || [ "$only" = "$platform" ] || continue
 	case $kernel in
-	rig) [[ $(uname -r) == *-rig* ]] || continue ;;
-	plain) [[ $(uname -r) == *-rig* && $(uname -r) != *-debug* ]] || continue ;;
+	rig) [[ $release == *-rig* ]] || continue ;;
+	plain) [[ $release == *-rig* && $release != *-debug* ]] || continue ;;
 	esac
 	name=${words[*]}
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
