@@ -32,15 +32,15 @@ parts_full() {
 	cat <<-END
 		amd 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
 		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
-		disks 20 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
+		disks 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
 		amd-debug 23 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
 		debian-rt 6 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 3 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 10 alone silicon.sh
-		intel-debug 45 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1
-		amd-bochs-debug 40 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug TEST_FULL=1
+		intel-debug-1 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
+		intel-debug-2 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
 		check 3 beside check.sh
 		intel 11 beside test.sh PLATFORM=intel TEST_FULL=1
 		intel-skylake 10 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
@@ -48,7 +48,9 @@ parts_full() {
 	END
 }
 
-# Those with a list run the lines of kselftests/list.soak that begin with its name.
+# Those with a list run the lines of kselftests/list.soak that begin with its name; the others
+# run once, however many rounds there are.  amd-debug has SVM on the debug kernel for
+# test-full; in Bochs it takes longer than a part of that may.
 parts_soak() {
 	cat <<-END
 		amd-ipi 3 alone test.sh PLATFORM=amd LIST=ipi
@@ -58,6 +60,7 @@ parts_soak() {
 		devices 10 alone test.sh PLATFORM=amd LIST=devices TEST_HOSTS=devices
 		devices-debug 25 alone test.sh PLATFORM=amd FLAVOUR=debug LIST=devices TEST_HOSTS=devices
 		silicon 5 alone silicon.sh
+		amd-bochs-debug 40 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug
 		intel-ipi 10 beside test.sh PLATFORM=intel LIST=ipi
 		amd-bochs-ipi 10 beside test.sh PLATFORM=amd-bochs LIST=ipi
 		intel-storm 10 beside test.sh PLATFORM=intel LIST=storm

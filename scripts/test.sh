@@ -11,6 +11,7 @@
 #                      with disks and a network card of several queues (default: all on
 #                      the platform amd, unless TEST_LIST is set, else list)
 #   TEST_FULL=1        what a list leaves to "make test-full", too
+#   TEST_SHARE=K/N     of each list's tests the K-th of every N, where several parts have them
 #   TEST_PART=NAME     what this is called in build/report/ and build/log/, as one of
 #                      several: its last line is not the one that says how all ended
 #   CONTROL=1, =only   with the control (scripts/control.sh), the control alone
@@ -59,6 +60,9 @@ if [ -z "$hosts" ]; then
 	[ "$platform/${TEST_LIST:-}" != amd/ ] || [ "$flavour" = stock ] || hosts=list,smt,devices,disks
 fi
 [ "$control" != only ] || hosts=
+share=${TEST_SHARE:-1/1}
+say "$share" | grep -qxE '[1-9]/[1-9]' && [ "${share%/*}" -le "${share#*/}" ] ||
+	die "TEST_SHARE is K/N, as 1/2: $share"
 
 name=${TEST_PART:-$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}}
 payload=$BUILD/payload-test-$name
@@ -99,7 +103,7 @@ host_tests() {
 	case ${TEST_FULL:-0} in
 	0) grep -vE '^[^#]* full([[:space:]]|$)' "$ht_list" ;;
 	*) sed -E '/^[^#]* full([[:space:]]|$)/s/ full//' "$ht_list" ;;
-	esac >"$payload/kselftests/list"
+	esac | grep -vE '^[[:space:]]*(#|$)' | sed -n "${share%/*}~${share#*/}p" >"$payload/kselftests/list"
 	status=0
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
 		--share "$payload" --out "$ht_out" --append "${APPEND:-}" "$@" \
