@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Prove that a BPF scheduler and owned CPUs keep out of each other's way: it chooses CPUs
+ * itself, so a claim is refused while one is loaded, and names it; one is not loaded while
+ * CPUs are owned; and of two that come at the same time at most one wins.
+ *
+ * The scheduler is a struct sched_ext_ops with a name and nothing else: the kernel's own
+ * defaults, one queue for all CPUs.  So there is no program to compile, and of libbpf only
+ * the layout of that structure is needed, which is in the kernel's type information.
+ */
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "excl.h"
+
+#define STATE		"/sys/kernel/sched_ext/state"
+#define VMLINUX_BTF	"/sys/kernel/btf/vmlinux"
+#define OPS		"sched_ext_ops"
+#define OPS_VALUE	"bpf_struct_ops_" OPS
+#define OPS_NAME	"excl_test"
+
+static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
+
+/* What a map for a scheduler consists of. */
+static struct {
+	uint32_t id, size;
+	uint32_t ops_offset, name_offset;
+} layout;
+
+/* Bytes of what follows the struct btf_type. */
+static size_t btf_extra(const struct btf_type *t)
+{
+	size_t n = BTF_INFO_VLEN(t->info);
+
+	switch (BTF_INFO_KIND(t->info)) {
+	case BTF_KIND_INT:
+	case BTF_KIND_VAR:
+	case BTF_KIND_DECL_TAG:
+		return sizeof(uint32_t);
+	case BTF_KIND_ARRAY:
+		return sizeof(struct btf_array);
+	case BTF_KIND_STRUCT:
+	case BTF_KIND_UNION:
+		return n * sizeof(struct btf_member);
+	case BTF_KIND_ENUM:
+		return n * sizeof(struct btf_enum);
+	case BTF_KIND_ENUM64:
+		return n * sizeof(struct btf_enum64);
+	case BTF_KIND_FUNC_PROTO:
+		return n * sizeof(struct btf_param);
+	case BTF_KIND_DATASEC:
+		return n * sizeof(struct btf_var_secinfo);
+	default:
+		return 0;
+	}
+}
+
+/* Offset in bytes of a member, -1 when there is none of this name. */
+static long btf_member_at(const struct btf_type *t, const char *strings, const char *name)
+{
+	const struct btf_member *m = (const void *)(t + 1);
+	unsigned int i;
+
+	for (i = 0; i < BTF_INFO_VLEN(t->info); i++, m++) {
+		if (strcmp(strings + m->name_off, name))
+			continue;
+		return (BTF_INFO_KFLAG(t->info) ? BTF_MEMBER_BIT_OFFSET(m->offset) : m->offset) / 8;
+	}
+	return -1;
+}
+
+static bool find_layout(void)
+{
+	long ops_offset = -1, name_offset = -1, offset;
+	const struct btf_header *h;
+	const struct btf_type *t;
+	const char *strings, *name;
+	size_t size = 0, got;
+	struct stat st;
+	uint32_t id = 1;
+	char *btf, *end;
+	FILE *f;
+
+	f = fopen(VMLINUX_BTF, "r");
+	if (!f)
+		return false;
+	TEST_ASSERT(!fstat(fileno(f), &st), "fstat");
+	btf = malloc(st.st_size);
+	TEST_ASSERT(btf, "malloc");
+	while ((got = fread(btf + size, 1, st.st_size - size, f)))
+		size += got;
+	fclose(f);
+
+	h = (const void *)btf;
+	TEST_ASSERT(size >= sizeof(*h) && h->magic == BTF_MAGIC, "no BTF in " VMLINUX_BTF);
+	strings = btf + h->hdr_len + h->str_off;
+	t = (const void *)(btf + h->hdr_len + h->type_off);
+	end = (char *)t + h->type_len;
+	for (; (char *)t < end; id++) {
+		name = strings + t->name_off;
+		if (BTF_INFO_KIND(t->info) == BTF_KIND_STRUCT) {
+			if (!strcmp(name, OPS_VALUE)) {
+				offset = btf_member_at(t, strings, "data");
+				if (offset >= 0) {
+					layout.id = id;
+					layout.size = t->size;
+					ops_offset = offset;
+				}
+			} else if (!strcmp(name, OPS)) {
+				name_offset = btf_member_at(t, strings, "name");
+			}
+		}
+		t = (const void *)((const char *)(t + 1) + btf_extra(t));
+	}
+	free(btf);
+	if (ops_offset < 0 || name_offset < 0)
+		return false;
+	layout.ops_offset = ops_offset;
+	layout.name_offset = name_offset;
+	return true;
+}
+
+static int sys_bpf(int cmd, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+}
+
+/* Type information of this program, which the kernel wants beside its own: a lone int. */
+static int btf_load(void)
+{
+	static const struct {
+		struct btf_header header;
+		struct btf_type type;
+		uint32_t encoding;
+		char strings[sizeof("\0int")];
+	} __packed btf = {
+		.header = {
+			.magic = BTF_MAGIC,
+			.version = BTF_VERSION,
+			.hdr_len = sizeof(btf.header),
+			.type_len = sizeof(btf.type) + sizeof(btf.encoding),
+			.str_off = sizeof(btf.type) + sizeof(btf.encoding),
+			.str_len = sizeof(btf.strings),
+		},
+		.type = {
+			.name_off = 1,
+			.info = BTF_KIND_INT << 24,
+			.size = sizeof(int),
+		},
+		.encoding = BTF_INT_SIGNED << 24 | 8 * sizeof(int),
+		.strings = "\0int",
+	};
+	union bpf_attr attr;
+	int fd;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.btf = (uintptr_t)&btf;
+	attr.btf_size = sizeof(btf);
+	fd = sys_bpf(BPF_BTF_LOAD, &attr);
+	TEST_ASSERT(fd >= 0, "BPF_BTF_LOAD: %s", strerror(errno));
+	return fd;
+}
+
+/*
+ * Load the scheduler: a file that, closed, takes it out again, however this process ends.
+ * -1 with errno. A scheduler that is thrown out at once has one, too.
+ */
+static int scheduler_load(void)
+{
+	union bpf_attr attr;
+	uint32_t key = 0;
+	int btf, map, link, e;
+	char *value;
+
+	btf = btf_load();
+	memset(&attr, 0, sizeof(attr));
+	attr.map_type = BPF_MAP_TYPE_STRUCT_OPS;
+	attr.key_size = sizeof(key);
+	attr.value_size = layout.size;
+	attr.max_entries = 1;
+	attr.map_flags = BPF_F_LINK;
+	attr.btf_fd = btf;
+	attr.btf_vmlinux_value_type_id = layout.id;
+	strcpy(attr.map_name, OPS_NAME);
+	map = sys_bpf(BPF_MAP_CREATE, &attr);
+	TEST_ASSERT(map >= 0, "BPF_MAP_CREATE: %s", strerror(errno));
+	close(btf);
+
+	value = calloc(1, layout.size);
+	TEST_ASSERT(value, "calloc");
+	strcpy(value + layout.ops_offset + layout.name_offset, OPS_NAME);
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map;
+	attr.key = (uintptr_t)&key;
+	attr.value = (uintptr_t)value;
+	TEST_ASSERT(!sys_bpf(BPF_MAP_UPDATE_ELEM, &attr), "BPF_MAP_UPDATE_ELEM: %s",
+		    strerror(errno));
+	free(value);
+
+	memset(&attr, 0, sizeof(attr));
+	attr.link_create.map_fd = map;
+	attr.link_create.attach_type = BPF_STRUCT_OPS;
+	link = sys_bpf(BPF_LINK_CREATE, &attr);
+	e = errno;
+	close(map);
+	errno = e;
+	return link;
+}
+
+static bool state_is(const char *what)
+{
+	char state[32] = "";
+
+	return excl_read_file(STATE, state, sizeof(state)) && !strcmp(state, what);
+}
+
+/* It is taken out by work of its own, and so is one that is thrown out. */
+static bool comes_to(const char *what)
+{
+	uint64_t end = excl_now_ns() + 10000000000ULL;
+
+	while (!state_is(what)) {
+		if (excl_now_ns() > end) {
+			ksft_print_msg("the state does not become \"%s\"\n", what);
+			return false;
+		}
+		usleep(1000);
+	}
+	return true;
+}
+
+static void scheduler_unload(int link)
+{
+	if (link >= 0)
+		close(link);
+}
+
+static void claim_beside_scheduler(void)
+{
+	struct kvm_excl_claim_cpus claim;
+	struct excl_snapshot before;
+	int link, ctx, r;
+
+	excl_snapshot_take(&before);
+	link = scheduler_load();
+	if (link < 0)
+		ksft_print_msg("BPF_LINK_CREATE: %s\n", strerror(errno));
+	ksft_test_result(link >= 0 && comes_to("enabled"), "a BPF scheduler is loaded\n");
+
+	ctx = excl_open();
+	r = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
+	ksft_print_msg("errno %d, obstacle %u on CPU %u\n", r, claim.obstacle, claim.obstacle_cpu);
+	ksft_test_result(r == EBUSY && claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT &&
+			 claim.obstacle_cpu == cpus[0], "a claim is refused, and names it\n");
+	ksft_test_result(excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), KVM_EXCL_CLAIM_PINNED, 0,
+					&claim) && errno == EBUSY &&
+			 claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT,
+			 "with CLAIM_PINNED, too\n");
+	ksft_test_result(state_is("enabled"), "the scheduler goes on\n");
+	scheduler_unload(link);
+	ksft_test_result(comes_to("disabled") && excl_snapshot_restored(&before),
+			 "the host is as it was\n");
+	excl_snapshot_free(&before);
+
+	ksft_test_result(!excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim),
+			 "without it the same context gets the CPUs\n");
+	close(ctx);
+	excl_wait_free(ARRAY_SIZE(cpus));
+}
+
+static void scheduler_beside_claim(void)
+{
+	int ctx = excl_open(), link, log;
+	bool ok;
+
+	log = excl_log_open();
+	ok = !excl_claim_first(ctx, ARRAY_SIZE(cpus));
+	link = scheduler_load();
+	ksft_test_result(ok && link < 0 && errno == EBUSY && comes_to("disabled"),
+			 "a BPF scheduler is refused while CPUs are owned: EBUSY\n");
+	ksft_test_result(excl_log_find(log, "are owned"), "the log says why\n");
+	scheduler_unload(link);
+	close(log);
+	close(ctx);
+	excl_wait_free(ARRAY_SIZE(cpus));
+
+	link = scheduler_load();
+	ksft_test_result(link >= 0 && comes_to("enabled"), "it does after the release\n");
+	scheduler_unload(link);
+	comes_to("disabled");
+}
+
+static volatile bool stop;
+static volatile unsigned long loads;
+
+static void *load_and_unload(void *unused)
+{
+	int link;
+
+	while (!stop) {
+		link = scheduler_load();
+		if (link >= 0 && state_is("enabled"))
+			loads++;
+		usleep(random() % 3000);
+		scheduler_unload(link);
+	}
+	return NULL;
+}
+
+static void both_at_once(unsigned int seconds)
+{
+	uint64_t end = excl_now_ns() + seconds * 1000000000ULL;
+	unsigned long claims = 0, refused = 0, both = 0, other = 0;
+	struct kvm_excl_claim_cpus claim;
+	pthread_t thread;
+	int ctx, i;
+
+	stop = false;
+	loads = 0;
+	TEST_ASSERT(!pthread_create(&thread, NULL, load_and_unload, NULL), "pthread_create");
+	while (excl_now_ns() < end) {
+		ctx = excl_open();
+		if (!excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim)) {
+			claims++;
+			for (i = 0; i < 20; i++) {
+				both += state_is("enabled");
+				usleep(200);
+			}
+		} else if (errno == EBUSY && (claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT ||
+					      claim.obstacle == KVM_EXCL_OBSTACLE_OWNED)) {
+			/* A release may end after the close. */
+			refused++;
+		} else {
+			other++;
+			ksft_print_msg("errno %d, obstacle %u\n", errno, claim.obstacle);
+		}
+		close(ctx);
+		usleep(random() % 3000);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	ksft_print_msg("%lu claims, %lu refused, %lu loads\n", claims, refused, loads);
+	ksft_test_result(claims && refused && loads, "each wins now and then\n");
+	ksft_test_result(!both && !other, "never both\n");
+	comes_to("disabled");
+	excl_wait_free(ARRAY_SIZE(cpus));
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int seconds = excl_arg(argc, argv, 1, 5);
+
+	ksft_print_header();
+	excl_require(2);
+	TEST_REQUIRE(!excl_stock());
+	if (access(STATE, R_OK) || !find_layout())
+		ksft_exit_skip("sched_ext is not in this kernel\n");
+	ksft_set_plan(11);
+	claim_beside_scheduler();
+	scheduler_beside_claim();
+	both_at_once(seconds);
+	ksft_finished();
+}
