@@ -206,6 +206,10 @@ check: apply	## checkpatch, shellcheck, headers, sparse, series applies and rege
 check-prefixes: source	## compile the kernel after every patch, option on and off (slow)
 	@$(S)/check-prefixes.sh
 
+.PHONY: pictures
+pictures:	## draw Documentation/pictures/*.svg from the .dot beside them (graphviz)
+	@$(S)/pictures.sh
+
 .PHONY: refresh
 refresh:	## write branch exclusive to patches/
 	@$(S)/refresh.sh

@@ -13,7 +13,7 @@
 #   - the list of control tests has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
 #     module
-#   - what judges the results of the tests does so (scripts/results_test.py)
+#   - what judges tests and measurements does so (scripts/*_test.py)
 #
 # RESULTS=FILE: leaves a result for each there, as the tests do (Documentation/testing.md).
 # FULL=1 adds: every prefix of the series compiles (takes hours from nothing).
@@ -74,8 +74,9 @@ for file in $(sources '*.[chS]' '*.sh' '*.py' '*.awk' '*.bt' '*Kbuild' '*Makefil
 done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
 
-"$TOP/scripts/results_test.py" >"$tmp/judge.out" 2>&1 || cp "$tmp/judge.out" "$tmp/judge"
-touch "$tmp/judge"
+for judge in "$TOP"/scripts/*_test.py; do
+	"$judge" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
+done >"$tmp/judge"
 verdict "what judges the results" "$tmp/judge"
 
 # allowed: drop from checkpatch's "PATH:LINE: LEVEL:TYPE: TEXT" what is allowed.

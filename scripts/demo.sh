@@ -98,12 +98,10 @@ demo() {
 		done
 	done
 
-	d_release=$(sed -n 's/.*Linux version \([^ ]*\) .*/\1/p' "$d_out/console.log" | head -n 1)
 	# The table goes to the terminal even where a check fails after it.
 	d_status=0
-	awk -v platform="$platform" -v kernel="$d_release" -v json="$REPORT/$d_name.json" \
-		-v max_share="$max_share" -f "$TOP/scripts/measure/table.awk" \
-		"$d_out/results.txt" >"$REPORT/$d_name.txt" || d_status=$?
+	"$TOP/scripts/results.py" exits "$d_out" "$platform" "$max_share" "$REPORT/$d_name.json" \
+		>"$REPORT/$d_name.txt" || d_status=$?
 	cat "$REPORT/$d_name.txt"
 	say
 	say "Saved as ${REPORT#"$TOP"/}/$d_name.json and $d_name.txt"

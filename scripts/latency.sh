@@ -23,10 +23,10 @@ if [ "$samples" -lt 500 ] || [ "$samples" -gt 4096 ]; then
 	die "LATENCY_SAMPLES is to be from 500 to 4096"
 fi
 platform=${PLATFORM:-intel}
-# The function that runs an attached vCPU, and the instruction that enters the guest.
+# The function that runs an attached vCPU.
 case $platform in
-intel) run=__vmx_vcpu_run_exclusive entry=vmresume ;;
-amd-bochs) run=__svm_vcpu_run_exclusive entry=vmrun ;;
+intel) run=__vmx_vcpu_run_exclusive ;;
+amd-bochs) run=__svm_vcpu_run_exclusive ;;
 *) die "PLATFORM is to be intel or amd-bochs" ;;
 esac
 cpus=5
@@ -49,7 +49,7 @@ host() {
 		-- latency/host.sh "$samples" "$@" ||
 		die "$* failed; the output is in $h_out/output.log"
 	for h_mode; do
-		cp "$h_out/$h_mode.1" "$h_out/$h_mode.2" "$rows/"
+		cp "$h_out/$h_mode.1.jsonl" "$h_out/$h_mode.2.jsonl" "$rows/"
 	done
 }
 
@@ -79,31 +79,24 @@ if [ -z "${LATENCY_REPORT:-}" ]; then
 			--append kunit.enable=0 --kernel "$linux" --share "$payload" --out "$bare-linux" \
 			-- kselftests/latency-broadcast "$samples" ||
 			die "Linux failed on the bare machine; the output is in $bare-linux/output.log"
-		cp "$bare/text" "$rows/bare.$n"
-		tr -d '\r' <"$bare-linux/output.log" | grep '^row ' >>"$rows/bare.$n"
+		{
+			cat "$bare/text"
+			tr -d '\r' <"$bare-linux/output.log"
+		} | grep '^{"kind": ' >"$rows/bare.$n.jsonl"
 	done
 	host "$(host_image stock "$platform")" stock
 	host "$(host_image exclusive "$platform")" exclusive_c exclusive
 fi
 for mode in bare stock exclusive_c exclusive; do
 	for n in 1 2; do
-		[ -r "$rows/$mode.$n" ] || die "nothing measured in mode $mode, run $n; run \"make latency\""
+		[ -r "$rows/$mode.$n.jsonl" ] || die "nothing measured in mode $mode, run $n; run \"make latency\""
 	done
 done
 
 mkdir -p "$REPORT"
 # The way of an IPI through the host, as disassembled, beside the number that was measured.
-disassembly=$rows/disassembly
-: >"$disassembly"
+: >"$rows/disassembly"
 [ ! -r "$OBJ/vmlinux" ] ||
-	objdump -d --no-show-raw-insn --disassemble=$run "$OBJ/vmlinux" >"$disassembly"
-for what in unicast-physical unicast-cluster self-ipi; do
-	: >"$rows/path.$what"
-	[ ! -s "$disassembly" ] ||
-		awk -v what=$what -v entry=$entry -f "$TOP/scripts/latency/path.awk" \
-			"$disassembly" >"$rows/path.$what"
-done
-cd "$rows"
-awk -v json="$REPORT/latency-$platform.json" -v platform="$platform" -v samples="$samples" -f "$TOP/scripts/latency/report.awk" \
-	bare.1 bare.2 stock.1 stock.2 exclusive_c.1 exclusive_c.2 exclusive.1 exclusive.2 \
-	path.unicast-physical path.unicast-cluster path.self-ipi
+	objdump -d --no-show-raw-insn --disassemble=$run "$OBJ/vmlinux" >"$rows/disassembly"
+exec "$TOP/scripts/results.py" latency "$rows" "$platform" "$samples" \
+	"$REPORT/latency-$platform.json"

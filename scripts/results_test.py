@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.dont_write_bytecode = True
-import results  # noqa: E402  beside this file
+from results import tests as results  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
@@ -208,6 +208,8 @@ echo "pass x_test 1" >"$out"
             os.makedirs(self.path(name))
         for name in ("lib.sh", "parts.sh", "tests.sh", "results.py"):
             shutil.copy(os.path.join(SCRIPTS, name), self.path("scripts", name))
+        shutil.copytree(os.path.join(SCRIPTS, "results"), self.path("scripts", "results"),
+                        ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("test.sh", "silicon.sh", "check.sh"):
             self.write(("scripts", name), self.STUB)
         self.write(("bin", "make"), '#!/bin/sh\necho "$@" >>"$TOP/made"\n')

@@ -9,7 +9,7 @@
  * CPU, and one spins on each of the others.  All CPUs are called, so that Linux sends to
  * them in the way that it sends to all.
  *
- * Prints one row as the flat guest does, and "end".  As PID 1 of a VM it then ends the VM.
+ * Prints one row as the flat guest does, and the end.  As PID 1 of a VM it then ends the VM.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -125,12 +125,12 @@ int main(int argc, char **argv)
 	}
 
 	qsort(samples, n, sizeof(samples[0]), ascending);
-	printf("row smp_call_function_many of Linux, 3 CPUs:");
+	printf("{\"kind\": \"row\", \"name\": \"smp_call_function_many of Linux, 3 CPUs\", \"values\": [");
 	for (i = 0; i < n; i += count) {
 		for (count = 1; i + count < n && samples[i + count] == samples[i]; count++)
 			;
-		printf(" %u*%ld", samples[i], count);
+		printf("%s[%u, %ld]", i ? ", " : "", samples[i], count);
 	}
-	printf("\nend\n");
+	printf("]}\n" LAT_END "\n");
 	end(0);
 }

@@ -4,7 +4,8 @@
  *
  * The same image runs in a VM, stock or exclusive, and on the emulated machine itself.
  * CPU 0 measures; the others spin with interrupts on.  Each row is a number of samples
- * after a warm-up, printed as "row NAME: VALUE*COUNT ..." in ascending order.
+ * after a warm-up, printed as a record: {"kind": "row", "name", "values": [[VALUE, COUNT], ...]},
+ * in ascending order.
  *
  * With Bochs taking one instruction of each CPU in turn (quantum=1), its TSC counts
  * instructions, and the samples are exact.
@@ -252,18 +253,19 @@ static void report(const char *name, unsigned int n)
 			samples[j] = v;
 		}
 	}
-	put_text("row ");
+	put_text("{\"kind\": \"row\", \"name\": \"");
 	put_text(name);
-	put_char(':');
+	put_text("\", \"values\": [");
 	for (i = 0; i < n; i += count) {
 		for (count = 1; i + count < n && samples[i + count] == samples[i]; count++)
 			;
-		put_char(' ');
+		put_text(i ? ", [" : "[");
 		put_number((int32_t)samples[i], 10);
-		put_char('*');
+		put_text(", ");
 		put_number(count, 10);
+		put_char(']');
 	}
-	put_char('\n');
+	put_text("]}\n");
 }
 
 /* Take a row's samples: @expr is one, in u32. */
@@ -481,6 +483,6 @@ void lat_main(u32 index)
 	start_cpus();
 	asm volatile("sti");
 	measure();
-	put_text("end\n");
+	put_text(LAT_END "\n");
 	end();
 }

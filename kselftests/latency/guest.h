@@ -17,6 +17,10 @@
 #define LAT_CPUS		4	/* one that sends and three of its cluster */
 #define LAT_MAX_SAMPLES		4096
 
+/* What a report ends with, and how long a line of it is at most. */
+#define LAT_END			"{\"kind\": \"end\"}"
+#define LAT_MAX_TEXT		(32 * LAT_MAX_SAMPLES)
+
 #define LAT_PORT_TEXT		0xe9
 #define LAT_PORT_END		0x8900
 

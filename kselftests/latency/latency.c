@@ -29,7 +29,7 @@ static struct kvm_vcpu *vcpus[LAT_CPUS];
 static struct lat_params params;
 static pthread_t threads[LAT_CPUS];
 static volatile bool stop, ended, failed, complete;
-static char line[65536];
+static char line[LAT_MAX_TEXT];
 static size_t line_len;
 
 static void on_text(const char *s, size_t n)
@@ -44,7 +44,7 @@ static void on_text(const char *s, size_t n)
 		fflush(stdout);
 		if (!strncmp(line, "error:", 6))
 			failed = true;
-		if (!strcmp(line, "end\n"))
+		if (!strcmp(line, LAT_END "\n"))
 			complete = true;
 		line_len = 0;
 	}

@@ -14,8 +14,8 @@
 #   BOOT_LIMIT     seconds for a guest to boot
 #   ANSWER_LIMIT   seconds for it to answer
 #
-# Results are left in /mnt/out: results.txt with "MODE WORKLOAD KEY..." lines, the
-# guests' consoles, what perf printed.
+# Raw records are left in /mnt/out; scripts/results/exits.py, which judges them, says what
+# they are. Beside them are the guests' consoles and what perf printed.
 set -eu
 
 modes=$1
@@ -66,10 +66,6 @@ note() {
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $*"
 }
 
-result() {
-	echo "$*" >>"$out/results.txt"
-}
-
 # Assigned devices, if a load needs some.
 assigned=
 # shellcheck source=scripts/demo/devices.sh
@@ -111,11 +107,9 @@ say_console() {
 	cat "/tmp/$1.log"
 }
 
-# The exclusive VM's own account, flattened to "PATH VALUE" lines.
+# The exclusive VM's own account.
 status() {
-	[ -c /dev/kvm-exclusive ] || return 0
-	bin/kvm-exclusive status --json >"$1.json" || return 0
-	awk -f measure/json-flat.awk "$1.json" >"$1"
+	[ "$mode" = stock ] || bin/kvm-exclusive status --json >"$1" || fail "$mode: no status"
 }
 
 run_mode() {
@@ -151,7 +145,7 @@ run_mode() {
 	ask "/tmp/guest-$mode" "$BOOT_LIMIT" READY >/dev/null ||
 		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $BOOT_LIMIT s"; }
 	note "$mode: the guest is up"
-	ask "/tmp/beside-$mode" "$BOOT_LIMIT" "BEAT 1 " >/dev/null ||
+	ask "/tmp/beside-$mode" "$BOOT_LIMIT" 'BEAT {"beat": 1,' >/dev/null ||
 		{ say_console "beside-$mode"; fail "$mode: the ordinary VM did not boot"; }
 	# From here on its beats are collected, to be judged at the end.
 	cat <"/tmp/beside-$mode.out" >"/tmp/beats-$mode" &
@@ -166,26 +160,30 @@ run_mode() {
 		note "$mode: $1, $2 requests"
 		dir=$out/$mode-$1
 		mkdir -p "$dir"
-		status "/tmp/status.before"
+		printf '{"mode": "%s", "load": "%s", "requests": %d, "assigned": %s}\n' "$mode" "$1" \
+			"$2" "$([ -n "$assigned" ] && echo true || echo false)" >>"$out/loads.jsonl"
+		status "$dir/status.before.json"
 		host_irqs=$(devices_host_irqs)
-		./measure/exits.sh "$vmm_pid" "$dir" -- \
+		began=$SECONDS
+		status=0
+		./measure/exits.py "$vmm_pid" "$dir" -- \
 			./measure/load.sh "/tmp/guest-$mode" $load_limit "DONE $1" run "$1" "$2" \
-			>/dev/null ||
-			{ say_console "guest-$mode"; fail "$mode: $1 did not end within $load_limit s"; }
-		ask "/tmp/guest-$mode" "$ANSWER_LIMIT" "RESULT $1" >"$dir/result" || fail "$mode: no result of $1"
-		status "/tmp/status.after"
+			>/dev/null || status=$?
+		case $status in
+		0) ;;
+		125) fail "$mode: the exits of $1 were not counted" ;;
+		*)
+			say_console "guest-$mode"
+			fail "$mode: $1 had not ended after $((SECONDS - began)) s"
+			;;
+		esac
+		ask "/tmp/guest-$mode" "$ANSWER_LIMIT" "RESULT $1" >/tmp/result || fail "$mode: no result of $1"
+		note "$mode: $(cat /tmp/result)"
+		sed 's/^RESULT [a-z]* //' /tmp/result >"$dir/result.jsonl"
 		[ -z "$assigned" ] ||
-			result "$mode" "$1" host_irqs $(($(devices_host_irqs) - host_irqs))
-		note "$mode: $(cat "$dir/result")"
-		result "$mode" "$1" "$(sed 's/^RESULT [a-z]* //' "$dir/result")"
-		sed "s/^/$mode $1 reason /" "$dir/by_reason" >>"$out/results.txt"
-		sed "s/^/$mode $1 counter /" "$dir/counters" >>"$out/results.txt"
-		[ ! -f "$dir/msr" ] || sed "s/^/$mode $1 msr /" "$dir/msr" >>"$out/results.txt"
-		if [ "$mode" = exclusive ]; then
-			cp /tmp/status.before /tmp/status.after "$dir/" 2>/dev/null || :
-			./measure/status-delta.sh "$mode" "$1" /tmp/status.before /tmp/status.after \
-				>>"$out/results.txt"
-		fi
+			printf '{"kind": "host_irqs", "count": %d}\n' \
+				$(($(devices_host_irqs) - host_irqs)) >>"$dir/result.jsonl"
+		status "$dir/status.after.json"
 		kill -0 "$vmm_pid" 2>/dev/null || fail "$mode: the VMM died during $1"
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
 		shift 2
@@ -200,27 +198,11 @@ run_mode() {
 	wait "$beat_pid" || fail "$mode: the ordinary VM's VMM ended with status $?"
 	beat_pid=
 	[ -z "$assigned" ] || devices_released
-	cp "/tmp/beats-$mode" "$out/"
-
-	# The ordinary VM counts its own seconds; none may be missing, and its timer
-	# must have ticked in each.
-	awk -v mode="$mode" '/^BEAT/ {
-		if (n && $2 != last + 1) bad = "a beat is missing after number " last
-		gap = $3 - t
-		if (n && gap > max) max = gap
-		if (n && $4 <= ticks) bad = "no timer interrupt in second " $2
-		last = $2; t = $3; ticks = $4; n++
-	} END {
-		if (n < 5) bad = "only " n + 0 " beats"
-		if (max > 10) bad = "a pause of " max " s"
-		printf "%s beside beats=%d longest_gap=%.2f %s\n", mode, n, max, bad ? "BAD " bad : "ok"
-		exit bad != ""
-	}' "/tmp/beats-$mode" >>"$out/results.txt" ||
-		fail "$mode: the ordinary VM noticed: $(tail -n 1 "$out/results.txt")"
+	# The ordinary VM counts its own seconds and its timer's ticks.
+	sed -n 's/^BEAT \({.*}\)$/\1/p' "/tmp/beats-$mode" >"$out/beats-$mode.jsonl"
 }
 
-rm -f "$out/results.txt" "$out/failure"
-: >"$out/results.txt"
+rm -f "$out/loads.jsonl" "$out/failure"
 # The host's own threads stay off the guest's CPUs in both modes.
 taskset -pc "$other_cpus" $$ >/dev/null
 if [ -r module/kvm-exclusive.ko ]; then

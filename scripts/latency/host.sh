@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The inside part of "make latency": run the flat guest and the Linux guest, twice for each
-# mode given, and leave what they report in /mnt/out/MODE.RUN.  Runs in /mnt/share (the
+# mode given, and leave their records in /mnt/out/MODE.RUN.jsonl.  Runs in /mnt/share (the
 # payload).
 #
 #   host.sh SAMPLES stock|exclusive|exclusive_c...
@@ -45,9 +45,9 @@ linux() {
 	! kill -0 $vmm 2>/dev/null || fail "the Linux guest does not end: $(tail -n 5 /tmp/console)"
 	wait $vmm || fail "QEMU ended with status $?: $(cat /tmp/linux.log)"
 	vmm=
-	tr -d '\r' </tmp/console | grep -x end >/dev/null ||
+	tr -d '\r' </tmp/console | grep -xF '{"kind": "end"}' >/dev/null ||
 		fail "the Linux guest has not measured: $(tail -n 5 /tmp/console)"
-	tr -d '\r' </tmp/console | grep '^row ' >>"$2"
+	tr -d '\r' </tmp/console | grep '^{"kind": "row",' >>"$2"
 }
 
 apicv=/sys/module/kvm_intel/parameters/enable_apicv
@@ -69,10 +69,11 @@ for run in 1 2; do
 		exclusive) echo Y >/sys/module/kvm/parameters/exclusive_ipi_fast ;;
 		exclusive_c) echo N >/sys/module/kvm/parameters/exclusive_ipi_fast ;;
 		esac
-		rows=/mnt/out/$mode.$run
+		rows=/mnt/out/$mode.$run.jsonl
 		status=0
-		kselftests/latency-vm "$mode" "$samples" >"$rows" || status=$?
-		grep -v '^row ' "$rows" || :
+		kselftests/latency-vm "$mode" "$samples" >/tmp/text || status=$?
+		grep '^{"kind": ' /tmp/text >"$rows" || :
+		grep -v '^{"kind": ' /tmp/text || :
 		[ $status -eq 0 ] || fail "the guest failed in mode $mode, run $run"
 		echo "$mode, run $run: Linux"
 		linux "$mode" "$rows"

@@ -50,9 +50,9 @@ setpriv --pdeathsig TERM timeout -k 1 "$limit" setpriv --pdeathsig KILL \
 	"$BOCHS" -q -f "$out/.bochsrc" >"$out/output.log" 2>&1 </dev/null || status=$?
 rm -rf "$out/.cd" "$out/.boot.iso"
 # Bochs writes its banners to the same place.
-sed -n '/^\(overhead\|timer\|row\|error\|exception\|end\)/p' "$out/output.log" | tr -d '\r' >"$out/text"
+sed -n '/^\(overhead\|timer\|error\|exception\|{"kind": \)/p' "$out/output.log" | tr -d '\r' >"$out/text"
 # A switched off Bochs says so in its log, as a panic, and ends with status 1.
-if grep -q 'Shutdown port: shutdown requested' "$bochs_log" && grep -qx end "$out/text"; then
+if grep -q 'Shutdown port: shutdown requested' "$bochs_log" && grep -qxF '{"kind": "end"}' "$out/text"; then
 	say "bare: done in $(elapsed "$start")"
 	exit 0
 fi

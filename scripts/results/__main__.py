@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judge what was measured.
+
+  results.py exits DIR PLATFORM MAX_SHARE JSON
+      A demo's exits by reason. MAX_SHARE is how many percent of stock's may be left in
+      exclusive mode, "" for any number.
+  results.py latency DIR PLATFORM SAMPLES JSON
+      What "make latency" measured in Bochs.
+  results.py host LIST DIR JSON
+      What "make host" did.
+
+  results.py summary RESULTS [NAME]
+      One run of tests: what did not pass, and how many did.
+  results.py control LIST UNPATCHED PATCHED
+      What the control's tests said on the two kernels, as results.
+  results.py table RESULTS [TIMES]
+      Several runs side by side, and what was built for them.
+  results.py record DIR PART INPUTS RESULTS
+      Remember how a part of the tests ended, and what went into it.
+  results.py show DIR PART
+      The results that are remembered of it.
+  results.py states DIR INPUTS_DIR
+      Of each part that begins a line of the input whether it has to run: "PART passed
+      WHEN", else "stale", "failed" or "never", and more.  INPUTS_DIR has its INPUTS.
+  results.py parts DIR INPUTS_DIR
+      The same to look at, with what it took; its minutes follow the part in the input.
+  results.py log FILE RESULTS NAME=VALUE...
+      Add a line of JSON for each run to a log.
+
+Text goes to standard output, JSON is a file to be written. The status is 0 when all that
+is judged is good, 1 when it is not, 2 when it cannot be read.
+"""
+
+import inspect
+import sys
+
+from . import tests
+
+
+def show(judged):
+    lines, good = judged
+    print("\n".join(lines))
+    return not good
+
+
+# What a command does not need it does not wait for.
+def do_exits(directory, platform, max_share, output):
+    from . import exits
+    return show(exits.judge(directory, platform, float(max_share) if max_share else None, output))
+
+
+def do_latency(directory, platform, samples, output):
+    from . import latency
+    return show(latency.judge(directory, platform, int(samples), output))
+
+
+def do_host(*args):
+    from . import host
+    return host.do_host(*args)
+
+
+COMMANDS = {"exits": do_exits, "latency": do_latency, "host": do_host,
+            "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
+            "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
+            "parts": tests.do_parts, "log": tests.do_log}
+
+
+def main(argv):
+    try:
+        command = COMMANDS[argv[0]]
+        inspect.signature(command).bind(*argv[1:])
+    except (IndexError, KeyError, TypeError):
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        return int(command(*argv[1:]))
+    except (ValueError, OSError) as error:
+        print("results: %s" % error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
