@@ -206,6 +206,14 @@ check: apply	## checkpatch, shellcheck, headers, sparse, series applies and rege
 check-prefixes: source	## compile the kernel after every patch, option on and off (slow)
 	@$(S)/check-prefixes.sh
 
+.PHONY: report
+report: deps-report	## one HTML page of all reports that there are, build/report/index.html
+	@$(S)/report.sh
+
+.PHONY: deps-report
+deps-report:	## install what draws that page, and a browser that looks at it
+	@$(S)/deps.sh report
+
 .PHONY: pictures
 pictures:	## draw Documentation/pictures/*.svg from the .dot beside them (graphviz)
 	@$(S)/pictures.sh

@@ -14,6 +14,7 @@
 #   - what the series adds passes sparse, where the kernel is built, and so does the
 #     module
 #   - what judges tests and measurements does so (scripts/*_test.py)
+#   - CHECK_PAGE=1: the page of "make report" loads in a browser, and shows all its data
 #
 # RESULTS=FILE: leaves a result for each there, as the tests do (Documentation/testing.md).
 # FULL=1 adds: every prefix of the series compiles (takes hours from nothing).
@@ -74,10 +75,16 @@ for file in $(sources '*.[chS]' '*.sh' '*.py' '*.awk' '*.bt' '*Kbuild' '*Makefil
 done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
 
-for judge in "$TOP"/scripts/*_test.py; do
-	"$judge" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
+for judge in results_test measured_test; do
+	"$TOP/scripts/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
 done >"$tmp/judge"
 verdict "what judges the results" "$tmp/judge"
+
+if [ -n "${CHECK_PAGE:-}" ]; then
+	"$TOP/scripts/report_test.py" >"$tmp/page.out" 2>&1 || cp "$tmp/page.out" "$tmp/page"
+	touch "$tmp/page"
+	verdict "the report's page in a browser" "$tmp/page"
+fi
 
 # allowed: drop from checkpatch's "PATH:LINE: LEVEL:TYPE: TEXT" what is allowed.
 allowed() {

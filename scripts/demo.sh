@@ -104,7 +104,7 @@ demo() {
 		>"$REPORT/$d_name.txt" || d_status=$?
 	cat "$REPORT/$d_name.txt"
 	say
-	say "Saved as ${REPORT#"$TOP"/}/$d_name.json and $d_name.txt"
+	say "Saved as ${REPORT#"$TOP"/}/$d_name.json and $d_name.txt; \"make report\" draws it"
 	return "$d_status"
 }
 

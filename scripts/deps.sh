@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Install what building and testing need on Debian 12 or 13.  Does nothing, and
-# needs neither root nor a network, when all of it is there.
+# Install what building and testing need on Debian 12 or 13, with "report" what "make
+# report" does.  Does nothing, and needs neither root nor a network, when all of it is there.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -15,6 +15,10 @@ packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-u
 	linux-config-6.12 pahole"
 # With a tree of one's own the packaged source is not needed.
 [ -n "${KSRC:-}" ] || packages="$packages linux-source-6.12"
+
+case ${1:-} in
+report) packages="python3-matplotlib fonts-dejavu-core chromium" ;;
+esac
 
 missing=
 for package in $packages; do

@@ -41,7 +41,7 @@ parts_full() {
 		silicon 10 alone silicon.sh
 		intel-debug-1 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
 		intel-debug-2 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
-		check 3 beside check.sh
+		check 4 beside check.sh CHECK_PAGE=1
 		intel 11 beside test.sh PLATFORM=intel TEST_FULL=1
 		intel-skylake 10 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
 		amd-bochs 7 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
@@ -76,7 +76,7 @@ parts_soak() {
 part_needs() {
 	case $1 in
 	*check.sh*)
-		say kernel
+		say kernel deps-report
 		return
 		;;
 	# Linux guests that have KVM run the patched kernel there, too: see test.sh.

@@ -8,6 +8,8 @@
       What "make latency" measured in Bochs.
   results.py host LIST DIR JSON
       What "make host" did.
+  results.py report TOP DIR PAGE PICTURE
+      One HTML page of the reports in DIR, and its picture by a browser, if there is one.
 
   results.py summary RESULTS [NAME]
       One run of tests: what did not pass, and how many did.
@@ -59,7 +61,19 @@ def do_host(*args):
     return host.do_host(*args)
 
 
+def do_report(top, directory, path, picture):
+    from . import page, report
+    print("%d figures in %d sections" % report.build(top, directory, path))
+    faults = page.look(path, picture)
+    if faults is None:
+        print("no browser has looked at it; \"scripts/deps.sh report\" installs one")
+    for fault in faults or []:
+        print("FAIL: " + fault)
+    return bool(faults)
+
+
 COMMANDS = {"exits": do_exits, "latency": do_latency, "host": do_host,
+            "report": do_report,
             "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
             "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
             "parts": tests.do_parts, "log": tests.do_log}

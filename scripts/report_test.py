@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Test of "make report": a page of made-up reports of each kind, in a real browser."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+from results import page, records, report  # noqa: E402  beside this file
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def side(interrupts, **more):
+    return {"total": interrupts + 5, "by_reason": {"interrupt": interrupts, "cpuid": 5},
+            "unseen_by_perf": 1, "kicks": {"timer": 3, "irq_work": 0}, **more}
+
+
+def devices(interrupts, host):
+    return side(interrupts, device_irqs=9, host_irqs=host)
+
+
+def load(name, of, stock, exclusive):
+    return {"name": name, "requests": 100, "failed": 0, "stock": of(*stock),
+            "exclusive": of(*exclusive)}
+
+
+# Those that the programs write, with the same keys.
+DEMO = {"platform": "amd", "kernel": "6.12-rig", "workloads": [
+    load("redis", side, (900,), (0,)), load("nginx", side, (70000,), (0,))]}
+DEVICES = {"platform": "amd", "kernel": "6.12-rig", "workloads": [
+    load("nvme", devices, (900, 9), (0, 0))]}
+LATENCY = {"platform": "intel", "unit": "ticks", "samples": 500, "runs": 2, "rows": [
+    {"name": "timer arm", "stock": 900, "exclusive_c": 9, "exclusive": 9, "bare": 9,
+     "bound": 1.02, "pass": True, "run_difference": {}},
+    {"name": "hypercall", "stock": 900, "exclusive_c": 9, "exclusive": 9, "bare": None,
+     "bound": None, "pass": None, "run_difference": {}}],
+    "host_instructions_per_ipi": [{"name": "self-ipi", "measured": 51, "bound": None,
+                                   "disassembled": 51, "instructions": []}],
+    "failures": ["an <odd> one"], "pass": False}
+QUIET = {"flavour": "exclusive", "kernel": "6.12-rig", "pass": False, "points": {
+    "1": {"name": "kicks", "pass": False, "checks": [
+        {"what": "x", "value": 3, "op": "<=", "bound": 2, "pass": False, "text": "too many"}],
+        "figures": {}, "kicks": [
+            {"phase": "spin", "count": n, "cpu": 3, "vector": "NMI", "sender": 0,
+             "class": "beyond", "site": "site_%d" % n, "stack": "a<b"} for n in (1, 2, 3)]}}}
+HOST = {"claims": 2, "refused": [], "ios": 5, "io_errors": 0, "longest_io_ms": 1.5,
+        "host_interrupts_on_owned": 0, "bytes_sent": 9, "longest_claim_ms": 3.1,
+        "faults": [{"row": "core 1", "test": "x_test", "pass": True}]}
+SILICON = {"seeds": [1], "platforms": ["intel"], "ran": {}, "ranges": [
+    {"platform": "intel", "symbol": "f", "instructions": 9, "nmi": 9, "interrupt": 1}],
+    "injected": {"late_ipis": 1, "late_timers": 2, "smis": 3, "spurious_nmis": 4},
+    "tests": {"passed": 5, "failed": 0}, "failed": [], "lost": 0, "doubled": 0}
+RESULTS = "amd pass x_test 1\namd fail y_test 2 oh\namd wall 9 1\n"
+# Two loads and one with devices have exits and kicks; one figure for each of the others.
+FIGURES = 2 * (2 + 2) + 2 + 5
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+        for name, document in (("demo-amd", DEMO), ("demo-intel", DEMO), ("devices-vtd", DEVICES),
+                               ("latency-intel", LATENCY), ("quiet", QUIET), ("host", HOST),
+                               ("silicon", SILICON)):
+            records.save(self.path(name + ".json"), document)
+        os.makedirs(self.path("test-host", "disks", "tap"))
+        with open(self.path("test-host", "disks", "tap", "churn.jsonl"), "w",
+                  encoding="utf-8") as file:
+            for us in (1000, 2000, 3100):
+                file.write(json.dumps({"errno": 0, "claim_us": us}) + "\n")
+        with open(self.path("tests.results"), "w", encoding="utf-8") as file:
+            file.write(RESULTS)
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+    def test_page(self):
+        figures, sections = report.build(TOP, self.dir, self.path("index.html"))
+        self.assertEqual((figures, sections), (FIGURES, 8))
+        with open(self.path("index.html"), encoding="utf-8") as file:
+            text = file.read()
+        self.assertEqual(text.count("<figure "), figures)
+        for what in ("an &lt;odd&gt; one", "y_test", "make demo PLATFORM=intel"):
+            self.assertIn(what, text)
+        faults = page.look(self.path("index.html"), self.path("index.png"))
+        self.assertIsNotNone(faults, "no browser: scripts/deps.sh report")
+        self.assertEqual(faults, [])
+        self.assertGreater(os.path.getsize(self.path("index.png")), 10000)
+
+    def test_the_browser_finds_faults(self):
+        report.build(TOP, self.dir, self.path("index.html"))
+        with open(self.path("index.html"), encoding="utf-8") as file:
+            text = file.read()
+        for what, by, pattern in (
+                ('id="value_1"', 'id="other"', "figure-1 shows"),
+                ("<script>document.", "<script>nothing.", "has not run|console"),
+                ("<nav>", '<img src="https://example.org/x.png"><nav>', "not self-contained")):
+            with open(self.path("bad.html"), "w", encoding="utf-8") as file:
+                file.write(text.replace(what, by, 1))
+            faults = page.look(self.path("bad.html"), self.path("bad.png"))
+            self.assertRegex("\n".join(faults), pattern)
+
+    def test_the_same_reports_make_the_same_page(self):
+        pages = []
+        for name in ("a.html", "b.html"):
+            report.build(TOP, self.dir, self.path(name))
+            with open(self.path(name), encoding="utf-8") as file:
+                pages.append(file.read())
+        self.assertEqual(pages[0], pages[1])
+
+    def test_without_reports(self):
+        empty = self.path("empty")
+        os.makedirs(empty)
+        with self.assertRaisesRegex(ValueError, "no reports in"):
+            report.build(TOP, empty, self.path("index.html"))
+        done = subprocess.run([os.path.join(TOP, "scripts", "results.py"), "report", TOP, empty,
+                               self.path("index.html"), self.path("index.png")],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
