@@ -179,11 +179,11 @@ host: initramfs kernel module tools kselftests	## fio and iperf3 on a host whose
 	@$(S)/host.sh
 
 .PHONY: quiet
-quiet: args-quiet initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
+quiet: args-quiet deps-judge initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
 	@$(S)/quiet.sh
 
 .PHONY: quiet-debug
-quiet-debug: args-quiet initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
+quiet-debug: args-quiet deps-judge initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
 	@FLAVOUR=debug $(S)/quiet.sh
 
 .PHONY: latency
@@ -199,7 +199,7 @@ silicon-mutants: args-silicon-mutants initramfs bochs kernel module tools kselft
 	@$(S)/silicon.sh mutants
 
 .PHONY: check
-check: apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
+check: deps-judge apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
 	@$(S)/check.sh
 
 .PHONY: check-prefixes
@@ -209,6 +209,10 @@ check-prefixes: source	## compile the kernel after every patch, option on and of
 .PHONY: report
 report: deps-report	## one HTML page of all reports that there are, build/report/index.html
 	@$(S)/report.sh
+
+.PHONY: deps-judge
+deps-judge:	## install what judges the samples of quiet
+	@$(S)/deps.sh judge
 
 .PHONY: deps-report
 deps-report:	## install what draws that page, and a browser that looks at it

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Install what building and testing need on Debian 12 or 13, with "report" what "make
-# report" does.  Does nothing, and needs neither root nor a network, when all of it is there.
+# Install what building and testing need on Debian 12 or 13; with "judge" what judges the
+# samples of "make quiet", with "report" what draws "make report".  Does nothing, and needs neither root nor a network, when all of it is there.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -17,6 +17,7 @@ packages="build-essential bc bison flex libelf-dev libssl-dev git cpio gzip xz-u
 [ -n "${KSRC:-}" ] || packages="$packages linux-source-6.12"
 
 case ${1:-} in
+judge) packages="python3-scipy" ;;
 report) packages="python3-matplotlib fonts-dejavu-core chromium" ;;
 esac
 

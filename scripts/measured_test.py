@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-from results import exits, latency, records  # noqa: E402  beside this file
+from results import exits, kicks, latency, quiet, records  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
@@ -316,6 +316,229 @@ class Latency(Directory):
             for run in latency.RUNS:
                 self.write("%s.%d.jsonl" % (mode, run), {"kind": "end"})
         self.failed("nothing was measured")
+
+
+HISTOGRAM = """# event histogram
+
+{ common_cpu:          0, vector:        253, common_stacktrace:
+         ipi_nmi_post+0x1/0x2
+         native_smp_send_reschedule+0x3/0x4
+         try_to_wake_up.part.0+0x9/0x10
+         kthread+0x1/0x2
+} hitcount:          7
+{ common_cpu:          1, vector:        252, common_stacktrace:
+         ipi_nmi_post+0x1/0x2
+         text_poke_bp_batch+0x1/0x2
+         asm_sysvec_call_function+0x1/0x2
+         never_its_cause+0x1/0x2
+} hitcount:          5
+
+Totals:
+    Hits: 12
+    Entries: 2
+    Dropped: %d
+"""
+
+
+class Quiet(Directory):
+    """Each point: what makes it pass, and what makes it fail."""
+
+    def setUp(self):
+        super().setUp()
+        self.text("broadcast.conf", "# comment\ntext_poke_bp_batch  patching\n")
+        self.text("failures", "")
+
+    def host(self, name, *told, end=True):
+        self.write("hosts/%s/records.jsonl" % name, *told, *([{"kind": "end"}] if end else []))
+        self.text("hosts/%s/console.log" % name, "[ 0.0] Linux version 6.12.9-rig (x)\n")
+
+    def judge(self, point, flavour="exclusive"):
+        lines, good = quiet.judge(self.path("hosts"), [point], flavour,
+                                  self.path("broadcast.conf"), self.path("failures"),
+                                  self.path("out.json"))
+        document = records.load(self.path("out.json"))
+        self.assertEqual((document["pass"], document["kernel"]), (good, "6.12.9-rig"))
+        this = document["points"][str(point)]
+        return good, {c["what"]: c for c in this["checks"]}, this, lines
+
+    def failed(self, point, *what):
+        good, checks, _, _ = self.judge(point)
+        self.assertFalse(good)
+        self.assertEqual([name for name, check in checks.items() if not check["pass"]],
+                         list(what))
+
+    def kicks(self, seconds, nmi_exits, dropped=0, stressors=quiet.STRESSORS, loads=3):
+        os.makedirs(self.path("hosts", "kicks", "kicks-spin"), exist_ok=True)
+        self.host("kicks", *({"kind": "stress", "phase": "spin", "name": name, "count": 2}
+                             for name in stressors),
+                  {"kind": "loads", "count": loads},
+                  {"kind": "kicks", "phase": "spin", "cpus": 3, "seconds": seconds})
+        self.text("hosts/kicks/kicks-spin/post_3", HISTOGRAM % dropped)
+        self.text("hosts/kicks/kicks-spin/send_self_3", HISTOGRAM % 0)
+        self.text("hosts/kicks/kicks-spin/on-cpu.kvm_exit",
+                  "{ common_cpu:  3, exit_reason:  97 } hitcount:  %d\n"
+                  "{ common_cpu:  3, exit_reason:  96 } hitcount:  4\n" % nmi_exits)
+        for when, count in (("before", 1), ("after", 6)):
+            self.write("hosts/kicks/kicks-spin/handled.%s.json" % when, {"contexts": [
+                {"vcpus": [{"kicks": {"timer": count}}]}]})
+
+    def test_kicks(self):
+        self.kicks(60, 12)
+        good, checks, point, lines = self.judge(1)
+        self.assertTrue(good, lines)
+        self.assertEqual((checks["spin.cpu3.kicks_beyond"]["value"],
+                          checks["spin.cpu3.nmi_exits_attributed"]["bound"]), (7, 12))
+        self.assertEqual({name: point["figures"]["spin.cpu3." + name] for name in (
+            "directed_at_every_cpu", "self", "nmi_exits", "exits")},
+            {"directed_at_every_cpu": 5, "self": 12, "nmi_exits": 12, "exits": 16})
+        self.assertEqual(point["figures"]["spin.handled.contexts.0.vcpus.0.kicks.timer"], 5)
+        self.assertIn({"phase": "spin", "count": 7, "cpu": 3, "vector": "RESCHEDULE", "sender": 0,
+                       "class": "beyond", "site": "try_to_wake_up", "stack":
+                       "try_to_wake_up<kthread"}, point["kicks"])
+        self.assertEqual(kicks.cause_of(["asm_exc_nmi", "x"], set()),
+                         ("beyond", "unknown", "unknown"))
+
+    def test_too_many_kicks(self):
+        self.kicks(6, 12)
+        self.failed(1, "spin.cpu3.kicks_beyond")
+        self.kicks(60, 13)
+        self.failed(1, "spin.cpu3.nmi_exits_attributed")
+        self.kicks(60, 12, dropped=1)
+        self.failed(1, "spin.sends_not_recorded")
+        self.kicks(60, 12, stressors=quiet.STRESSORS[:-1])
+        self.failed(1, "spin.stress_ng_switch")
+        self.kicks(60, 12, loads=0)
+        self.failed(1, "redis.loads")
+
+    def test_hosts_that_did_not_end(self):
+        self.kicks(60, 12)
+        self.host("kicks", end=False)
+        good, _, point, _ = self.judge(1)
+        self.assertFalse(good)
+        self.assertIn("kicks did not come to its end", point["failure"])
+        self.kicks(60, 12)
+        self.write("failures", {"point": 1, "text": "a splat"})
+        good, _, point, _ = self.judge(1)
+        self.assertEqual((good, point["failure"]), (False, "a splat"))
+
+    @staticmethod
+    def timerlat(latency, noises=0):
+        for i in range(4000):
+            when = 100 + i / 1000
+            yield "  <idle>-0 [003] d.h1. %.6f: #%d context    irq timer_latency %d ns" % (
+                when, i, latency)
+            yield "  <idle>-0 [003] d.h1. %.6f: irq_noise: local_timer:236 x" % when
+            yield "  x-1 [003] ..... %.6f: #%d context thread timer_latency %d ns" % (
+                when, i, latency)
+            yield "  x-1 [003] ..... %.6f: thread_noise: x" % when
+            if i >= 3000 and i < 3000 + noises:
+                yield "  x-1 [003] ..... %.6f: softirq_noise: x" % when
+
+    def noise(self, owned, boot):
+        for mode, noises in (("owned", owned), ("boot", boot)):
+            self.host("noise-" + mode, {"kind": "lost", "name": "timerlat.%s.lost" % mode,
+                                        "count": 0})
+            self.text("hosts/noise-%s/osnoise.%s" % (mode, mode),
+                      "# head\n  osnoise/3-1 [003] ..... 1.0: 1000000 1 99.9 1 5 0 %d 0 0\n" %
+                      noises)
+            self.text("hosts/noise-%s/timerlat.%s" % (mode, mode),
+                      "\n".join(self.timerlat(900, noises)))
+
+    def test_noise(self):
+        self.noise(3, 4)
+        good, checks, point, lines = self.judge(2)
+        self.assertTrue(good, lines)
+        self.assertEqual(checks["timerlat.interference"]["value"], 3)
+        # 4 and three times the root of 5.
+        self.assertEqual(checks["osnoise.interference"]["bound"], 10)
+        self.assertEqual(point["figures"]["timerlat.boot.thread_p999_ns"], 900)
+        self.assertEqual(point["figures"]["timerlat.boot.own_runs"], 2000)
+        self.noise(11, 4)
+        self.failed(2, "osnoise.interference", "timerlat.interference")
+
+    def rcu(self, spin, stalls=0):
+        os.makedirs(self.path("hosts", "rcu", "kicks-spin"), exist_ok=True)
+        self.host("rcu", {"kind": "kicks", "phase": "spin", "cpus": 1, "seconds": 9},
+                  {"kind": "stalls", "count": stalls},
+                  *({"kind": "grace", "state": state, "phase": phase, "grace": grace,
+                     "ns": ns + phase}
+                    for grace in ("normal", "expedited") for phase in range(24)
+                    for state, ns in [("idle", 1000) if phase % 2 else ("spin", spin)]
+                    for _ in range(5)))
+        self.text("hosts/rcu/kicks-spin/post_1", (HISTOGRAM % 0).replace("kthread", "rcu_kick")
+                  if stalls else HISTOGRAM % 0)
+
+    def test_grace_periods(self):
+        self.rcu(1000)
+        good, checks, point, lines = self.judge(3)
+        self.assertTrue(good, lines)
+        self.assertEqual(point["figures"]["normal.spin.samples"], 60)
+        self.rcu(2000)
+        self.failed(3, "normal.spin_over_idle_z", "expedited.spin_over_idle_z")
+        self.rcu(1000, stalls=1)
+        self.failed(3, "kicks_of_rcu", "stall_warnings")
+
+    def cycles(self, latency, **tasks):
+        self.host("cycles", *({"kind": "stress", "phase": "cycles", "name": name, "count": 2}
+                              for name in quiet.STRESSORS),
+                  {"kind": "figure", "name": "seconds", "value": 60},
+                  {"kind": "tasks", "alive": 60, "all": 60, "home": 20, "tied": 20, **tasks})
+        self.text("hosts/cycles/timerlat.with", "\n".join(self.timerlat(latency)))
+        self.text("hosts/cycles/timerlat.without", "\n".join(self.timerlat(900)))
+
+    def test_cycles(self):
+        self.cycles(900)
+        good, _, point, lines = self.judge(4)
+        self.assertTrue(good, lines)
+        self.assertEqual(point["figures"]["seconds"], 60)
+        self.cycles(901)
+        self.failed(4, "irq_spikes", "thread_spikes")
+        self.cycles(900, alive=59, home=19)
+        self.failed(4, "tasks_alive", "tasks_home")
+
+    def cputime(self, name, phase, idle0=2000, **thread):
+        where = "hosts/%s/cputime-%s" % (name, phase)
+        os.makedirs(self.path(where), exist_ok=True)
+        self.host(name, {"kind": "cputime", "phase": phase, **thread})
+        self.text(where + "/stat.before", "now 100.00\n" + "".join(
+            "cpu%d 0 0 0 0 0 0 0 0 0 0\n" % cpu for cpu in range(4)))
+        self.text(where + "/stat.after", "now 120.00\ncpu0 0 0 0 %d 0 0 0 0 0 0\n"
+                  "cpu1 1000 0 0 1000 0 0 0 0 0 0\ncpu2 0 0 0 2000 0 0 0 0 0 0\n"
+                  "cpu3 2000 0 0 0 0 0 0 0 2000 0\n" % idle0)
+        self.text(where + "/switches",
+                  "  x-1 [001] d..2. 105.000000: sched_switch: prev_comm=s prev_pid=0 "
+                  "prev_prio=1 ==> next_comm=x next_pid=9 next_prio=1\n"
+                  "  x-9 [001] d..2. 115.000000: sched_switch: prev_comm=x prev_pid=9 "
+                  "prev_prio=1 ==> next_comm=s next_pid=0 next_prio=1\n")
+
+    def test_cputime(self):
+        whole = 20 * 10 ** 9
+        thread = {"wall": whole, "user": whole, "system": 0, "guest": whole, "run": whole}
+        self.cputime("cputime", "guest", **thread)
+        good, checks, point, lines = self.judge(5)
+        self.assertTrue(good, lines)
+        self.assertEqual(point["figures"]["guest.cpu1.tasks_ms"], 10000)
+        self.cputime("cputime", "guest", idle0=1975, **thread)
+        self.failed(5, "guest.cpu0.idle_off_percent")
+        # The same kernel is off by as much without the series.
+        self.cputime("cputime-boot", "boot", idle0=1980)
+        good, checks, _, _ = self.judge(5)
+        self.assertTrue(good)
+        self.assertEqual(checks["guest.cpu0.idle_off_percent"]["bound"], 2)
+        self.cputime("cputime", "guest", **{**thread, "guest": whole // 2})
+        self.failed(5, "guest.thread.guest_off_percent")
+
+    def test_instructions(self):
+        def count(mean):
+            return {"kind": "count", "what": "tick", "n": 9, "min": 1, "median": 2, "mode": 2,
+                    "often": 3, "mean": mean}
+        self.host("count-stock", count(1000))
+        self.host("count-patched", count(1005))
+        good, _, point, lines = self.judge(6)
+        self.assertTrue(good, lines)
+        self.assertEqual(point["figures"]["tick.patched.mean"], 1005)
+        self.host("count-patched", count(1005.1))
+        self.failed(6, "tick.more_percent")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@
 #
 #   host.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|cputime-boot|count SECONDS [ROUNDS]
 #
-# The third word of cputime is by how many percent CPU 0's idle time is off without the
-# series, on the same kernel, which it may be off here too.
-#
 # The host has five CPUs: 0 to 2 stay with it, 2 is the one that is hotplugged, 3
 # and 4 are owned.  For rcu it has two, of which 1 is owned.
 set -eu
@@ -20,7 +17,6 @@ set -eu
 what=$1
 seconds=$2
 rounds=${3:-1000}
-reference=${3:-0}
 hotplug_cpu=2
 control=0-2
 stress=
@@ -47,19 +43,15 @@ stress_start() {
 	kill -0 $stress || fail "the stressors do not start: $(cat "$out/stress.log")"
 }
 
-# Stop, and see that each stressor has done something.
+# stress_stop PHASE
 stress_stop() {
 	kill $stress
 	wait $stress || fail "the stressors ended with status $?"
 	stress=
 	while read -r ss_name ss_count; do
-		check "$1" "$2.$ss_name" "$ss_count" ">=" 1 "times the stressor has run"
+		note_down stress phase="$1" name="$ss_name" count="$ss_count"
 	done <"$out/stress"
-	cp "$out/stress" "$out/stress.$2"
-	for ss_name in stress_ng_cpu stress_ng_fork stress_ng_mmap stress_ng_timer stress_ng_switch; do
-		grep -q "^$ss_name " "$out/stress" ||
-			check "$1" "$2.$ss_name" 0 ">=" 1 "times the stressor has run"
-	done
+	cp "$out/stress" "$out/stress.$1"
 }
 
 # One guest whose vCPU runs redis and its load in turns, without a host's help.
@@ -92,9 +84,9 @@ point_kicks() {
 	note "counting"
 	kicks_start 3,4
 	sleep "$seconds"
-	kicks_stop 1 spin 3,4
+	kicks_stop spin 3,4
 	guest_spins spin
-	stress_stop 1 spin
+	stress_stop spin
 	talk_end spin
 
 	note "one CPU with the spinning guest, one with redis"
@@ -116,10 +108,10 @@ point_kicks() {
 	was=$(wc -l </tmp/redis.results)
 	sleep "$seconds"
 	now=$(wc -l </tmp/redis.results)
-	kicks_stop 1 redis 3,4
+	kicks_stop redis 3,4
 	guest_spins spin
-	check 1 redis.loads $((now - was)) ">=" 1 "loads of 4000 requests that redis has finished meanwhile"
-	stress_stop 1 redis
+	note_down loads count=$((now - was))
+	stress_stop redis
 	# Its child, too, or that keeps the way to the spinning guest open.
 	pkill -P "$load" || :
 	kill_all $load
@@ -147,18 +139,6 @@ noise() {
 	echo 0 >$tracing/tracing_on
 	cat $tracing/trace >"$out/osnoise.$1"
 	tracer_off
-	awk -v mode="$1" '!/^#/ && NF > 10 {
-		hw += $(NF - 4); nmi += $(NF - 3); irq += $(NF - 2); softirq += $(NF - 1)
-		thread += $NF; n++
-	} END {
-		print "figure 2 osnoise." mode ".periods", n + 0
-		print "figure 2 osnoise." mode ".hw", hw + 0
-		print "figure 2 osnoise." mode ".nmi", nmi + 0
-		print "figure 2 osnoise." mode ".irq", irq + 0
-		print "figure 2 osnoise." mode ".softirq", softirq + 0
-		print "figure 2 osnoise." mode ".thread", thread + 0
-		print "figure 2 osnoise." mode ".interference", nmi + irq + softirq + thread
-	}' "$out/osnoise.$1" >>"$out/figures"
 
 	echo 1000 >$tracing/osnoise/timerlat_period_us
 	echo 32768 >$tracing/buffer_size_kb
@@ -176,8 +156,7 @@ noise() {
 		echo 0 >"$tracing/events/osnoise/${kind}_noise/enable"
 	done
 	cat $tracing/per_cpu/cpu3/trace >"$out/timerlat.$1"
-	check 2 "timerlat.$1.lost" "$(sed -n 's/^overrun: //p' $tracing/per_cpu/cpu3/stats)" = 0 \
-		"samples that the buffer could not hold"
+	lost "timerlat.$1.lost" $tracing/per_cpu/cpu3/stats
 	tracer_off
 }
 
@@ -206,7 +185,8 @@ rcu_phase() {
 	[ "$2" != spin ] || guest_spins spin
 	sleep 1
 	kselftests/quiet_rcu $((rounds / 4)) >/tmp/rcu || fail "quiet_rcu"
-	sed -n "s/^normal\|^expedited/$2 $phases &/p" /tmp/rcu >>"$out/rcu.raw"
+	sed -n "s/^\(normal\|expedited\) \([0-9]*\)\$/{\"kind\": \"grace\", \"state\": \"$2\", \"phase\": $phases, \"grace\": \"\1\", \"ns\": \2}/p" \
+		/tmp/rcu >>"$out/records.jsonl"
 }
 
 point_rcu() {
@@ -214,7 +194,6 @@ point_rcu() {
 	# A stall warning comes after five seconds instead of a minute.
 	echo 5 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
 	echo 5000 >/sys/module/rcupdate/parameters/rcu_exp_cpu_stall_timeout
-	: >"$out/rcu.raw"
 	# How fast the emulator is differs from phase to phase. The ends of a turn against
 	# its middle, so that what changes slowly meets both.
 	turns=12
@@ -236,42 +215,10 @@ point_rcu() {
 	guest_spins spin
 	kicks_start 1
 	kselftests/quiet_rcu "$rounds" >/dev/null || fail "quiet_rcu"
-	kicks_stop 3 spin 1
+	kicks_stop spin 1
 	guest_spins spin
 	talk_end spin
-	for kind in normal expedited; do
-		for state in idle spin; do
-			sed -n "s/^$state [0-9]* $kind //p" "$out/rcu.raw" | sort -n >/tmp/rcu.sorted
-			awk -v prefix="figure 3 $kind.$state" '{ v[NR] = $1 } END {
-				print prefix ".samples", NR
-				print prefix ".median_ns", v[int((NR + 1) / 2)]
-				print prefix ".p90_ns", v[int(NR * 0.9 + 0.5)]
-				print prefix ".max_ns", v[NR]
-			}' /tmp/rcu.sorted >>"$out/figures"
-		done
-		# Higher or not: the phases' medians by rank (Mann and Whitney), which no
-		# outlier moves. Not the samples, for those of a phase are alike.
-		grep " $kind " "$out/rcu.raw" | sort -n -k 2,2 -k 4,4 |
-			awk 'function median() { if (n) print state, v[int((n + 1) / 2)] }
-				$2 != phase { median(); phase = $2; state = $1; n = 0 }
-				{ v[++n] = $4 }
-				END { median() }' | sort -n -k 2,2 |
-			awk -v kind=$kind '{ rank[NR] = $1 } END {
-				for (i = 1; i <= NR; i++)
-					if (rank[i] == "spin") { sum += i; n++ }
-				m = NR - n
-				u = sum - n * (n + 1) / 2
-				z = (u - n * m / 2) / sqrt(n * m * (NR + 1) / 12)
-				print "figure 3 " kind ".phases", NR
-				printf "figure 3 %s.spin_over_idle_share %.3f\n", kind, u / (n * m)
-				printf "check 3 %s.spin_over_idle_z %.2f <= 3.09 is spinning slower than idle, in standard deviations (a chance of one in a thousand)\n", kind, z
-			}' >>"$out/figures"
-	done
-	# No grace period has a reason to disturb a guest.
-	check 3 kicks_of_rcu "$(awk '$1 == "kick" && $2 == 3 && $10 ~ /(^|<)_*(rcu_|sync_rcu|synchronize_rcu)/ { n += $4 }
-		END { print n + 0 }' "$out/figures")" = 0 "IPIs from RCU to the spinning guest"
-	check 3 stall_warnings "$(dmesg | grep -c 'rcu: INFO: .*stall')" = 0 "in the kernel log"
-	figure 3 end 1
+	note_down stalls count="$(dmesg | grep -c 'rcu: INFO: .*stall' || :)"
 }
 
 timerlat_start() {
@@ -288,8 +235,7 @@ timerlat_start() {
 timerlat_stop() {
 	echo 0 >$tracing/tracing_on
 	cat $tracing/trace >"$out/timerlat.$1"
-	lost=$(sed -n 's/^overrun: //p' $tracing/per_cpu/cpu[01]/stats | awk '{ n += $1 } END { print n + 0 }')
-	check 4 "$1.lost" "$lost" = 0 "samples that the buffer could not hold"
+	lost "$1.lost" $tracing/per_cpu/cpu[01]/stats
 	tracer_off
 }
 
@@ -310,9 +256,11 @@ point_cycles() {
 	) || fail "$(cat /tmp/cycle)"
 	took=$((SECONDS - was))
 	timerlat_stop with
-	# shellcheck disable=SC2046 # words
-	figures_of 4 "" $(grep cycles= /tmp/cycle)
-	figure 4 seconds $took
+	read -ra words < <(grep cycles= /tmp/cycle)
+	for word in "${words[@]}"; do
+		figure "${word%%=*}" "${word#*=}"
+	done
+	figure seconds $took
 	# What is judged below allows for runs of different length.
 	[ $took -le 300 ] || took=300
 	# The program that claims is never idle; in its place there is one that computes.
@@ -323,16 +271,15 @@ point_cycles() {
 	sleep $took
 	kill_all $load
 	timerlat_stop without
-	stress_stop 4 cycles
+	stress_stop cycles
 	note "who is still there"
 	talk tasks check
 	# shellcheck disable=SC2086 # words
 	set -- $answer
-	check 4 tasks_alive "$2" = "$4" "tasks that have gone on"
-	check 4 tasks_home "$6" = "$8" "tasks tied to the CPU that run there again"
+	note_down tasks alive="$2" all="$4" home="$6" tied="$8"
 	talk_end tasks
-	figure 4 threads_before "$threads"
-	figure 4 threads_after "$(ps -eL --no-headers | wc -l)"
+	figure threads_before "$threads"
+	figure threads_after "$(ps -eL --no-headers | wc -l)"
 }
 
 # Columns of /proc/stat in ticks of 10 ms: user nice system idle iowait irq softirq steal guest
@@ -344,22 +291,26 @@ cpu_times() {
 # cputime_phase NAME COMMAND...: the CPUs' times while the command runs.
 cputime_phase() {
 	phase=$1
+	where=$out/cputime-$1
 	shift
+	mkdir -p "$where"
 	note "CPU 3: $phase"
 	echo >$tracing/trace
 	echo 1 >$tracing/tracing_on
-	cpu_times >/tmp/stat.before
+	cpu_times >"$where/stat.before"
 	answer=
 	"$@"
-	cpu_times >/tmp/stat.after
+	cpu_times >"$where/stat.after"
 	echo 0 >$tracing/tracing_on
 	note "$answer"
-	lost=$(cat $tracing/per_cpu/cpu[012]/stats | awk '/^(overrun|dropped events)/ { n += $NF } END { print n }')
-	check 5 "$phase.trace_lost" "$lost" = 0 "events that the trace has not kept"
-	cat $tracing/trace >"$out/switches.$phase"
-	awk -v phase="$phase" -v answer="$answer" -v reference="$reference" -f quiet/cputime.awk \
-		/tmp/stat.before /tmp/stat.after "$out/switches.$phase" >>"$out/figures" ||
-		fail "the figures of phase $phase cannot be read"
+	lost "$phase.trace_lost" $tracing/per_cpu/cpu[012]/stats
+	cat $tracing/trace >"$where/switches"
+	# Of the answer those words that are NAME=VALUE.
+	words=()
+	for word in $answer; do
+		[[ $word != *=* ]] || words+=("$word")
+	done
+	note_down cputime phase="$phase" "${words[@]}"
 }
 
 cputime_trace_start() {
@@ -384,7 +335,6 @@ point_cputime() {
 	done
 	cputime_trace_end
 	talk_end spin
-	figure 5 end 1
 }
 
 # The same duties of the control CPUs without any of this series: CPU 3 is nohz_full by
@@ -401,11 +351,16 @@ point_cputime_boot() {
 
 # In the emulator that counts instructions; on the kernel with and without the series.
 point_count() {
-	kselftests/quiet_count "$rounds" >"$out/count" || fail "quiet_count ended with status $?"
+	kselftests/quiet_count "$rounds" >/tmp/count || fail "quiet_count ended with status $?"
+	# libkvm has a line of its own.
+	while read -r what words; do
+		# shellcheck disable=SC2086 # words
+		[[ $words != n=* ]] || note_down count what="$what" $words
+	done </tmp/count
 }
 
-rm -f "$out/figures" "$out/failure"
-: >"$out/figures"
+rm -f "$out/records.jsonl" "$out/failure"
+: >"$out/records.jsonl"
 if [ -r module/kvm-exclusive.ko ]; then
 	insmod module/kvm-exclusive.ko || fail "the module does not load"
 fi
@@ -425,4 +380,5 @@ esac
 if [ -r module/kvm-exclusive.ko ]; then
 	rmmod kvm_exclusive || fail "the module does not unload"
 fi
+note_down end
 note "done"

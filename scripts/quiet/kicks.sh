@@ -102,48 +102,39 @@ side_events() {
 	done < <(side_list)
 }
 
-# Kicks that the owned CPUs have handled, by cause: "PATH VALUE".
+# Kicks that the owned CPUs have handled, by cause, are in the status.
 handled() {
-	bin/kvm-exclusive status --json >/tmp/handled.json || fail "no status"
-	awk -f measure/json-flat.awk /tmp/handled.json | grep 'vcpus.*kicks' || :
+	bin/kvm-exclusive status --json || fail "no status"
 }
 
-# kicks_stop POINT PHASE CPUS: writes figures and checks
+# kicks_stop PHASE CPUS
 kicks_stop() {
 	# Under stress reading takes time too. What comes then still counts, but allows
 	# for no more kicks.
 	read -r kp_now _ </proc/uptime
 	kp_seconds=$((${kp_now%.*} - ${kk_since%.*}))
-	kp_dir=$out/kicks-$1-$2
+	kp_dir=$out/kicks-$1
 	mkdir -p "$kp_dir"
 	# The exits before the sends: each exit that is seen was sent within the time.
 	while read -r kp_event _; do
 		[ ! -e "$tracing/events/$kp_event/hist" ] ||
 			cat "$tracing/events/$kp_event/hist" >"$kp_dir/on-cpu.${kp_event##*/}"
 	done < <(side_list)
-	kp_files=
-	for kp_cpu in ${3//,/ }; do
+	for kp_cpu in ${2//,/ }; do
 		for kp_name in $kick_functions; do
 			cat "$tracing/events/quiet/${kp_name}_$kp_cpu/hist" >"$kp_dir/${kp_name}_$kp_cpu"
-			kp_files="$kp_files $kp_dir/${kp_name}_$kp_cpu"
 		done
 	done
 	cat /proc/interrupts >"$kp_dir/interrupts.after"
 	cp /tmp/kicks.interrupts "$kp_dir/interrupts.before"
-	handled >"$kp_dir/handled.after"
-	cp /tmp/kicks.handled "$kp_dir/handled.before"
-	awk -v prefix="figure $1 $2.handled." 'NR == FNR { was[$1] = $2; next }
-		{ print prefix $1, $2 - was[$1] }' "$kp_dir/handled.before" "$kp_dir/handled.after" \
-		>>"$out/figures"
-	for kp_cpu in ${3//,/ }; do
+	handled >"$kp_dir/handled.after.json"
+	cp /tmp/kicks.handled "$kp_dir/handled.before.json"
+	for kp_cpu in ${2//,/ }; do
 		for kp_name in $kick_functions; do
 			hist_off "quiet/${kp_name}_$kp_cpu"
 		done
 	done
-	side_events "$3" stop
+	side_events "$2" stop
 	: >"$tracing/kprobe_events"
-	# shellcheck disable=SC2086 # a list of files
-	awk -v point="$1" -v phase="$2" -v owned="$3" -v seconds="$kp_seconds" -f quiet/kicks.awk \
-		quiet/broadcast.conf $kp_files "$kp_dir/on-cpu.kvm_exit" >>"$out/figures" ||
-		fail "the histograms cannot be read"
+	note_down kicks phase="$1" cpus="$2" seconds=$kp_seconds
 }

@@ -2,14 +2,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the variables are for the scripts that source this
 #
-# What the inside scripts of "make quiet" share.  They run in /mnt/share.
+# What the inside scripts of "make quiet" share.  They run in /mnt/share.  What they leave in
+# /mnt/out, and what the records there are, says scripts/results/quiet.py, which judges it.
 #
-# Results are lines of /mnt/out/figures:
-#
-#   figure POINT NAME VALUE		what was measured
-#   check POINT NAME VALUE OP BOUND TEXT	a verdict: VALUE OP BOUND, OP one of <= >= =
-#   kick POINT PHASE COUNT CPU VECTOR SENDER CLASS SITE STACK
-#   end POINT				it got to its end
+# shellcheck source=scripts/measure/records.sh
+. measure/records.sh
 
 out=/mnt/out
 tracing=/sys/kernel/tracing
@@ -24,12 +21,13 @@ fail() {
 	exit 1
 }
 
-figure() {
-	echo "figure $*" >>"$out/figures"
+# note_down KIND KEY=VALUE...
+note_down() {
+	record "$out/records.jsonl" "$@"
 }
 
-check() {
-	echo "check $*" >>"$out/figures"
+figure() {
+	note_down figure name="$1" value="$2"
 }
 
 kill_all() {
@@ -41,16 +39,15 @@ kill_all() {
 	done
 }
 
-# Words of the form NAME=VALUE as figures.
-figures_of() {
-	fo_point=$1
-	fo_prefix=$2
-	shift 2
-	for fo_word; do
-		case $fo_word in
-		*=*) figure "$fo_point" "$fo_prefix${fo_word%%=*}" "${fo_word#*=}" ;;
-		esac
-	done
+# What a trace had no room for: the sum of these counters of some CPUs' buffers.
+lost() {
+	lo_name=$1
+	lo_sum=0
+	shift
+	while read -r _ lo_count; do
+		lo_sum=$((lo_sum + lo_count))
+	done < <(cat "$@" | sed -n 's/^\(overrun\|dropped events\):/lost/p')
+	note_down lost name="$lo_name" count=$lo_sum
 }
 
 # A helper that is talked to over its standard input and output:

@@ -6,6 +6,8 @@
       exclusive mode, "" for any number.
   results.py latency DIR PLATFORM SAMPLES JSON
       What "make latency" measured in Bochs.
+  results.py quiet DIR POINTS FLAVOUR BROADCAST FAILURES JSON
+      What "make quiet" measured. DIR has a directory of each host.
   results.py host LIST DIR JSON
       What "make host" did.
   results.py report TOP DIR PAGE PICTURE
@@ -56,6 +58,12 @@ def do_latency(directory, platform, samples, output):
     return show(latency.judge(directory, platform, int(samples), output))
 
 
+def do_quiet(directory, points, flavour, broadcast, failures, output):
+    from . import quiet
+    return show(quiet.judge(directory, [int(point) for point in points.split()], flavour, broadcast,
+                            failures, output))
+
+
 def do_host(*args):
     from . import host
     return host.do_host(*args)
@@ -72,7 +80,8 @@ def do_report(top, directory, path, picture):
     return bool(faults)
 
 
-COMMANDS = {"exits": do_exits, "latency": do_latency, "host": do_host,
+COMMANDS = {"exits": do_exits, "latency": do_latency, "quiet": do_quiet,
+            "host": do_host,
             "report": do_report,
             "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
             "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
