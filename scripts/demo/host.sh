@@ -35,6 +35,7 @@ vmm_cpus=1
 # Every step in the guest has a limit of its own, so that a hang is named.
 load_limit=600
 initrd=$(echo "$share"/guest-initramfs.cpio*)
+guest_initrd=$initrd
 
 vmm_pid=
 beat_pid=
@@ -70,41 +71,12 @@ note() {
 assigned=
 # shellcheck source=scripts/demo/devices.sh
 . demo/devices.sh
-# shellcheck source=scripts/measure/pin.sh
-. measure/pin.sh
-
-pipes() {
-	mkfifo "$1.in" "$1.out"
-}
-
-# start_vm NAME MEMORY VCPUS APPEND [DEVICES INITRD]: sets vm_pid.  $launcher comes before
-# the VMM.
-launcher=
-start_vm() {
-	pipes "/tmp/$1"
-	cp "$share/guest-disk.img" "/tmp/$1.img"
-	# shellcheck disable=SC2086 # a list of words
-	$launcher qemu-system-x86_64 -name "$1,debug-threads=on" \
-		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu "$GUEST_CPU" -smp "$3" -m "$2" \
-		-kernel "$share/guest-bzImage" -initrd "${6:-$initrd}" \
-		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 $4" \
-		-chardev "file,id=console,path=$out/$1.console" -serial chardev:console \
-		-device virtio-serial-pci -chardev "pipe,id=ctl,path=/tmp/$1" \
-		-device virtserialport,chardev=ctl,name=ctl \
-		-drive "file=/tmp/$1.img,format=raw,if=none,id=disk" \
-		-device virtio-blk-pci,drive=disk ${5:-} >"/tmp/$1.log" 2>&1 &
-	vm_pid=$!
-}
+# shellcheck source=scripts/measure/guest.sh
+. measure/guest.sh
+guest_logs=$out
 
 ask() {
 	./measure/load.sh "$@"
-}
-
-say_console() {
-	echo "--- console of $1"
-	tail -n 20 "$out/$1.console"
-	cat "/tmp/$1.log"
 }
 
 # The exclusive VM's own account.
@@ -123,12 +95,12 @@ run_mode() {
 		;;
 	esac
 	note "$mode: starting the guest and an ordinary one beside it"
-	start_vm "guest-$mode" 384 2 "idle=poll CONNECTIONS=$connections" "$assigned" \
-		"${assigned:+/tmp/initrd}"
-	vmm_pid=$vm_pid
-	launcher="taskset -c $vmm_cpus"
-	start_vm "beside-$mode" 192 1 "heartbeat"
-	beat_pid=$vm_pid
+	# shellcheck disable=SC2086 # words, two for each device
+	guest_start_served "guest-$mode" "$launcher" 2 384 "$GUEST_CPU" "$guest_initrd" \
+		"idle=poll CONNECTIONS=$connections" $assigned
+	vmm_pid=$guest_pid
+	guest_start_served "beside-$mode" "taskset -c $vmm_cpus" 1 192 "$GUEST_CPU" "$initrd" heartbeat
+	beat_pid=$guest_pid
 	# shellcheck disable=SC2086 # a list of CPUs
 	[ "$mode" = exclusive ] || pin_vcpus "$vmm_pid" $guest_cpus ||
 		fail "the VMM did not start its vCPU threads: $(cat /tmp/*.log)"
@@ -137,16 +109,16 @@ run_mode() {
 	(
 		while kill -0 "$vmm_pid" 2>/dev/null && kill -0 "$beat_pid" 2>/dev/null; do sleep 1; done
 		[ ! -e "/tmp/quitting-$mode" ] || exit 0
-		kill -0 "$vmm_pid" 2>/dev/null || say_console "guest-$mode"
-		kill -0 "$beat_pid" 2>/dev/null || say_console "beside-$mode"
+		kill -0 "$vmm_pid" 2>/dev/null || guest_said "guest-$mode"
+		kill -0 "$beat_pid" 2>/dev/null || guest_said "beside-$mode"
 		echo "FAIL: $mode: a VMM ended on its own" | tee -a "$out/failure"
 		kill -TERM $$
 	) &
 	ask "/tmp/guest-$mode" "$BOOT_LIMIT" READY >/dev/null ||
-		{ say_console "guest-$mode"; fail "$mode: the guest did not boot within $BOOT_LIMIT s"; }
+		{ guest_said "guest-$mode"; fail "$mode: the guest did not boot within $BOOT_LIMIT s"; }
 	note "$mode: the guest is up"
 	ask "/tmp/beside-$mode" "$BOOT_LIMIT" 'BEAT {"beat": 1,' >/dev/null ||
-		{ say_console "beside-$mode"; fail "$mode: the ordinary VM did not boot"; }
+		{ guest_said "beside-$mode"; fail "$mode: the ordinary VM did not boot"; }
 	# From here on its beats are collected, to be judged at the end.
 	cat <"/tmp/beside-$mode.out" >"/tmp/beats-$mode" &
 	beats_cat=$!
@@ -156,7 +128,7 @@ run_mode() {
 	while [ $# -gt 0 ]; do
 		[ -z "$assigned" ] || devices_serve "$1"
 		ask "/tmp/guest-$mode" $load_limit "PREPARED $1" prepare "$1" >/dev/null ||
-			{ say_console "guest-$mode"; fail "$mode: $1 did not start"; }
+			{ guest_said "guest-$mode"; fail "$mode: $1 did not start"; }
 		note "$mode: $1, $2 requests"
 		dir=$out/$mode-$1
 		mkdir -p "$dir"
@@ -173,7 +145,7 @@ run_mode() {
 		0) ;;
 		125) fail "$mode: the exits of $1 were not counted" ;;
 		*)
-			say_console "guest-$mode"
+			guest_said "guest-$mode"
 			fail "$mode: $1 had not ended after $((SECONDS - began)) s"
 			;;
 		esac
@@ -212,7 +184,8 @@ case " $loads " in
 *" nic "* | *" vf "* | *" nvme "*)
 	devices_prepare
 	assigned=$(devices_arguments)
-	cat "$initrd" "$share/guest-devices.cpio.gz" >/tmp/initrd
+	guest_initrd=/tmp/initrd
+	cat "$initrd" "$share/guest-devices.cpio.gz" >$guest_initrd
 	;;
 esac
 for mode in $modes; do

@@ -9,8 +9,9 @@
 #
 # The host has five CPUs: 0 stays with it, the guests' four run on the others.
 set -eu
-# shellcheck source=scripts/measure/pin.sh
-. measure/pin.sh
+# shellcheck source=scripts/measure/guest.sh
+. measure/guest.sh
+guest_logs=/mnt/out
 
 samples=$1
 shift
@@ -24,30 +25,22 @@ fail() {
 
 # linux MODE ROWS: boot the Linux guest, whose PID 1 measures and ends the VM.
 linux() {
-	launcher=
-	[ "$1" = stock ] || launcher="bin/kvm-exclusive run --cpus 1,2,3,4 --"
-	: >/tmp/console
-	# shellcheck disable=SC2086 # words
-	taskset -c 0 $launcher qemu-system-x86_64 -name linux,debug-threads=on \
-		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu host -smp 4 -m 128 \
-		-kernel linux/bzImage -initrd linux/initramfs.cpio \
-		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet -- $samples" \
-		-chardev file,id=console,path=/tmp/console -serial chardev:console \
-		>/tmp/linux.log 2>&1 &
-	vmm=$!
-	[ "$1" != stock ] || pin_vcpus $vmm 1 2 3 4 || fail "QEMU does not start: $(cat /tmp/linux.log)"
+	launcher="taskset -c 0"
+	[ "$1" = stock ] || launcher="$launcher bin/kvm-exclusive run --cpus 1,2,3,4 --"
+	console=$guest_logs/linux-$1.console
+	guest_start "linux-$1" "$launcher" 4 128 host linux/bzImage linux/initramfs.cpio "-- $samples"
+	vmm=$guest_pid
+	[ "$1" != stock ] || pin_vcpus "$vmm" 1 2 3 4 || fail "QEMU does not start: $(guest_said "linux-$1")"
 	for _ in $(seq 600); do
-		kill -0 $vmm 2>/dev/null || break
+		kill -0 "$vmm" 2>/dev/null || break
 		sleep 0.5
 	done
-	cp /tmp/console "/mnt/out/console.$1"
-	! kill -0 $vmm 2>/dev/null || fail "the Linux guest does not end: $(tail -n 5 /tmp/console)"
-	wait $vmm || fail "QEMU ended with status $?: $(cat /tmp/linux.log)"
+	! kill -0 "$vmm" 2>/dev/null || fail "the Linux guest does not end: $(guest_said "linux-$1")"
+	wait "$vmm" || fail "QEMU ended with status $?: $(guest_said "linux-$1")"
 	vmm=
-	tr -d '\r' </tmp/console | grep -xF '{"kind": "end"}' >/dev/null ||
-		fail "the Linux guest has not measured: $(tail -n 5 /tmp/console)"
-	tr -d '\r' </tmp/console | grep '^{"kind": "row",' >>"$2"
+	tr -d '\r' <"$console" | grep -xF '{"kind": "end"}' >/dev/null ||
+		fail "the Linux guest has not measured: $(guest_said "linux-$1")"
+	tr -d '\r' <"$console" | grep '^{"kind": "row",' >>"$2"
 }
 
 apicv=/sys/module/kvm_intel/parameters/enable_apicv

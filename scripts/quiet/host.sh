@@ -13,6 +13,9 @@ set -eu
 . quiet/lib.sh
 # shellcheck source=scripts/quiet/kicks.sh
 . quiet/kicks.sh
+# shellcheck source=scripts/measure/guest.sh
+. measure/guest.sh
+guest_logs=$out
 
 what=$1
 seconds=$2
@@ -56,21 +59,11 @@ stress_stop() {
 
 # One guest whose vCPU runs redis and its load in turns, without a host's help.
 redis_start() {
-	mkfifo /tmp/redis.in /tmp/redis.out
-	cp guest-disk.img /tmp/redis.img
-	bin/kvm-exclusive run --cpus "$1" -- qemu-system-x86_64 -name redis,debug-threads=on \
-		-nodefaults -no-user-config -display none -no-reboot \
-		-M q35 -accel kvm -cpu host,tsc-deadline=off -smp 1 -m 384 \
-		-kernel guest-bzImage -initrd guest-initramfs.cpio.gz \
-		-append "console=ttyS0 rdinit=/init panic=-1 panic_on_warn=1 quiet loglevel=6 idle=poll" \
-		-chardev file,id=console,path=/tmp/redis.console -serial chardev:console \
-		-device virtio-serial-pci -chardev pipe,id=ctl,path=/tmp/redis \
-		-device virtserialport,chardev=ctl,name=ctl \
-		-drive file=/tmp/redis.img,format=raw,if=none,id=disk \
-		-device virtio-blk-pci,drive=disk >/tmp/redis.log 2>&1 &
-	vmm=$!
+	guest_start_served redis "bin/kvm-exclusive run --cpus $1 --" 1 384 host,tsc-deadline=off \
+		guest-initramfs.cpio.gz idle=poll
+	vmm=$guest_pid
 	measure/load.sh /tmp/redis 300 READY >/dev/null ||
-		{ tail -n 20 /tmp/redis.console /tmp/redis.log; fail "the redis guest does not boot"; }
+		{ guest_said redis; fail "the redis guest does not boot"; }
 	measure/load.sh /tmp/redis 300 "PREPARED redis" prepare redis >/dev/null ||
 		fail "redis does not start"
 }
@@ -118,7 +111,6 @@ point_kicks() {
 	kill -9 "$vmm"
 	wait "$vmm" 2>/dev/null || :
 	vmm=
-	cp /tmp/redis.console "$out/"
 	talk_end spin
 	:
 }
