@@ -218,6 +218,10 @@ deps-judge:	## install what judges the samples of quiet
 deps-report:	## install what draws that page, and a browser that looks at it
 	@$(S)/deps.sh report
 
+.PHONY: results
+results:	## write the reports that there are into Documentation/results.md
+	@$(S)/results.py document Documentation/results.md $(BUILD)/report
+
 .PHONY: pictures
 pictures:	## draw Documentation/pictures/*.svg from the .dot beside them (graphviz)
 	@$(S)/pictures.sh

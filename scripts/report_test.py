@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-from results import page, records, report  # noqa: E402  beside this file
+from results import document, page, records, report  # noqa: E402  beside this file
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -113,6 +113,25 @@ class Report(unittest.TestCase):
             with open(self.path(name), encoding="utf-8") as file:
                 pages.append(file.read())
         self.assertEqual(pages[0], pages[1])
+
+    def test_document(self):
+        shutil.copy(os.path.join(TOP, "Documentation", "results.md"), self.path("results.md"))
+        os.remove(self.path("demo-intel.json"))
+        with open(self.path("results.md"), encoding="utf-8") as file:
+            before = file.read()
+        written = document.update(self.path("results.md"), self.dir)
+        self.assertEqual(written, ["demo-amd", "devices-vtd", "latency-intel", "quiet", "host"])
+        with open(self.path("results.md"), encoding="utf-8") as file:
+            after = file.read()
+        for line in ("redis, 100 requests, 0 failed: 905 exits, and 6 in exclusive mode (0.66%).",
+                     "| interrupt | 900 | 0 |  |", "| nvme | 100 | 9 | 9 | 9 | 0 | 905 | 5 |",
+                     "| hypercall | 900 | 9 | 9 | - |", "| `x` | 3 | <= | 2 |"):
+            self.assertIn(line + "\n", after)
+        part = slice(before.index("<!-- demo-intel -->"), before.index("<!-- /demo-intel -->"))
+        self.assertIn(before[part], after)
+        document.update(self.path("results.md"), self.dir)
+        with open(self.path("results.md"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), after)
 
     def test_without_reports(self):
         empty = self.path("empty")

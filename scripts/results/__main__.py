@@ -12,6 +12,8 @@
       What "make host" did.
   results.py report TOP DIR PAGE PICTURE
       One HTML page of the reports in DIR, and its picture by a browser, if there is one.
+  results.py document FILE DIR
+      Write the reports in DIR into their places in FILE.
 
   results.py summary RESULTS [NAME]
       One run of tests: what did not pass, and how many did.
@@ -80,9 +82,16 @@ def do_report(top, directory, path, picture):
     return bool(faults)
 
 
+def do_document(path, directory):
+    from . import document
+    written = document.update(path, directory)
+    print("results: wrote %s" % (", ".join(written) or "nothing: there are no reports"))
+    return not written
+
+
 COMMANDS = {"exits": do_exits, "latency": do_latency, "quiet": do_quiet,
             "host": do_host,
-            "report": do_report,
+            "report": do_report, "document": do_document,
             "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
             "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
             "parts": tests.do_parts, "log": tests.do_log}
