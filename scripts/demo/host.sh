@@ -171,7 +171,7 @@ run_mode() {
 	beat_pid=
 	[ -z "$assigned" ] || devices_released
 	# The ordinary VM counts its own seconds and its timer's ticks.
-	sed -n 's/^BEAT \({.*}\)$/\1/p' "/tmp/beats-$mode" >"$out/beats-$mode.jsonl"
+	tr -d '\r' <"/tmp/beats-$mode" | sed -n 's/^BEAT \({.*}\)$/\1/p' >"$out/beats-$mode.jsonl"
 }
 
 rm -f "$out/loads.jsonl" "$out/failure"
