@@ -4,7 +4,8 @@
 #   rig-branch.sh WORKTREE BRANCH START
 #
 # In a worktree of the kernel repository, make BRANCH out of START and what works
-# round the emulators (scripts/rig/patches), unless it is that already.
+# round the emulators (scripts/rig/patches), unless it is that already.  What is called
+# NAME.exclusive.patch is for the series alone, NAME.stock.patch for the base.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -22,7 +23,14 @@ if [ "$have" = "$want $(git -C "$tree" rev-parse -q --verify "refs/heads/$branch
 fi
 
 git -C "$tree" checkout -q -B "$branch" "$3"
+case $3 in
+base) not_for=exclusive ;;
+*) not_for=stock ;;
+esac
 for patch in "$TOP"/scripts/rig/patches/*.patch; do
+	case $patch in
+	*."$not_for".patch) continue ;;
+	esac
 	git -C "$tree" -c core.hooksPath=/dev/null am -q --committer-date-is-author-date "$patch" ||
 		die "the rig's patch ${patch##*/} does not apply"
 done
