@@ -210,6 +210,11 @@ check-prefixes: source	## compile the kernel after every patch, option on and of
 report: deps-report	## one HTML page of all reports that there are, build/report/index.html
 	@$(S)/report.sh
 
+# What cannot be had fails the part "check" of test-full, and no other.
+.PHONY: deps-check
+deps-check:
+	@$(S)/deps.sh judge && $(S)/deps.sh report || :
+
 .PHONY: deps-judge
 deps-judge:	## install what judges the samples of quiet
 	@$(S)/deps.sh judge

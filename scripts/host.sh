@@ -20,6 +20,7 @@ sed "s/^\([a-z_]*\) @ /\1 ${HOST_CLAIMS:-1000} /" "$TOP/kselftests/list.host" >"
 status=0
 TEST_LIST=$list TEST_HOSTS=disks TEST_PART=host CONTROL=0 PLATFORM=amd "$TOP/scripts/test.sh" ||
 	status=$?
-"$TOP/scripts/results.py" host "$list" "$REPORT/test-host" "$REPORT/host.json" |
-	tee "$REPORT/host.txt" || status=1
+"$TOP/scripts/results.py" host "$list" "$REPORT/test-host" "$REPORT/host.json" \
+	>"$REPORT/host.txt" || status=1
+cat "$REPORT/host.txt"
 exit "$status"

@@ -80,9 +80,9 @@ if [ -z "${LATENCY_REPORT:-}" ]; then
 			-- kselftests/latency-broadcast "$samples" ||
 			die "Linux failed on the bare machine; the output is in $bare-linux/output.log"
 		{
-			cat "$bare/text"
-			tr -d '\r' <"$bare-linux/output.log"
-		} | grep '^{"kind": ' >"$rows/bare.$n.jsonl"
+			grep '^{"kind": ' "$bare/text"
+			tr -d '\r' <"$bare-linux/output.log" | grep '^{"kind": "row",'
+		} >"$rows/bare.$n.jsonl" || die "no rows of the bare machine; see $bare and $bare-linux"
 	done
 	host "$(host_image stock "$platform")" stock
 	host "$(host_image exclusive "$platform")" exclusive_c exclusive

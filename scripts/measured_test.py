@@ -95,7 +95,7 @@ class Count(Directory):
             [os.path.join(SCRIPTS, "measure", "exits.py"), str(os.getpid()), self.path("out"),
              "--", *command],
             env={**os.environ, "PATH": self.dir + ":" + os.environ["PATH"], "PERF_HOW": how,
-                 "PERF_SAYS": says},
+                 "PERF_SAYS": says, "TRACING_DIRECTORY": self.path("none")},
             capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stderr, records.read(self.path("out", "exits.jsonl"))
 
@@ -195,6 +195,10 @@ class Exits(Directory):
     def test_share(self):
         self.failed("6 exits in exclusive mode are not under 0.6% of 1000", 0.6)
         self.assertTrue(self.judge(None)[1])
+
+    def test_no_status(self):
+        self.text("exclusive-redis/status.after.json", "")
+        self.failed("redis: no status of the exclusive VM")
 
     def test_lost_and_absent(self):
         self.result("exclusive", {"failed": 2})
@@ -312,6 +316,13 @@ class Latency(Directory):
         self.failed("two runs of stock differ by more than 2%: 900 and 1800")
         self.measured(ended=False)
         self.failed("bare, run 2: the guest did not come to its end")
+        self.measured()
+        with open(self.path("bare.1.jsonl"), "a", encoding="utf-8") as file:
+            file.write("{\"kind\": \"row\", [  12.5] printk\n")
+        self.failed("bare, run 1: .*bare.1.jsonl:4: ")
+        self.measured()
+        self.text("disassembly", "\n".join(DISASSEMBLY[:-1]))
+        self.failed("IPI send, self IPI: the way through the disassembly ends nowhere")
         for mode in latency.MODES:
             for run in latency.RUNS:
                 self.write("%s.%d.jsonl" % (mode, run), {"kind": "end"})
@@ -368,19 +379,40 @@ class Quiet(Directory):
                          list(what))
 
     def kicks(self, seconds, nmi_exits, dropped=0, stressors=quiet.STRESSORS, loads=3):
-        os.makedirs(self.path("hosts", "kicks", "kicks-spin"), exist_ok=True)
-        self.host("kicks", *({"kind": "stress", "phase": "spin", "name": name, "count": 2}
-                             for name in stressors),
+        """Phase spin as asked for, phase redis good."""
+        self.host("kicks", *({"kind": "stress", "phase": phase, "name": name, "count": 2}
+                             for phase, of in (("spin", stressors), ("redis", quiet.STRESSORS))
+                             for name in of),
                   {"kind": "loads", "count": loads},
-                  {"kind": "kicks", "phase": "spin", "cpus": 3, "seconds": seconds})
-        self.text("hosts/kicks/kicks-spin/post_3", HISTOGRAM % dropped)
-        self.text("hosts/kicks/kicks-spin/send_self_3", HISTOGRAM % 0)
-        self.text("hosts/kicks/kicks-spin/on-cpu.kvm_exit",
-                  "{ common_cpu:  3, exit_reason:  97 } hitcount:  %d\n"
-                  "{ common_cpu:  3, exit_reason:  96 } hitcount:  4\n" % nmi_exits)
+                  {"kind": "kicks", "phase": "spin", "cpus": 3, "seconds": seconds},
+                  {"kind": "kicks", "phase": "redis", "cpus": 3, "seconds": 60})
+        self.histograms("kicks/kicks-spin", 3, nmi_exits, dropped)
+        self.histograms("kicks/kicks-redis", 3, 12)
+
+    def histograms(self, where, cpu, nmi_exits=0, dropped=0, text=HISTOGRAM):
+        where = os.path.join("hosts", where)
+        os.makedirs(self.path(where), exist_ok=True)
+        self.text(where + "/post_%d" % cpu, text % dropped)
+        self.text(where + "/send_self_%d" % cpu, text % 0)
+        self.text(where + "/on-cpu.kvm_exit",
+                  "{ common_cpu:  %d, exit_reason:  97 } hitcount:  %d\n"
+                  "{ common_cpu:  %d, exit_reason:  96 } hitcount:  4\n" % (cpu, nmi_exits, cpu))
         for when, count in (("before", 1), ("after", 6)):
-            self.write("hosts/kicks/kicks-spin/handled.%s.json" % when, {"contexts": [
+            self.write(where + "/handled.%s.json" % when, {"contexts": [
                 {"vcpus": [{"kicks": {"timer": count}}]}]})
+
+    def test_evidence_that_is_not_there(self):
+        for name in ("post_3", "send_self_3", "on-cpu.kvm_exit"):
+            self.kicks(60, 12)
+            os.remove(self.path("hosts", "kicks", "kicks-spin", name))
+            good, _, point, _ = self.judge(1)
+            self.assertFalse(good)
+            self.assertIn(name, point["failure"])
+        self.kicks(60, 12, stressors=())
+        self.failed(1, *("spin." + name for name in quiet.STRESSORS))
+        self.host("kicks", {"kind": "loads", "count": 3})
+        good, _, point, _ = self.judge(1)
+        self.assertEqual((good, point["failure"]), (False, "KeyError: 'spin'"))
 
     def test_kicks(self):
         self.kicks(60, 12)
@@ -416,10 +448,16 @@ class Quiet(Directory):
         good, _, point, _ = self.judge(1)
         self.assertFalse(good)
         self.assertIn("kicks did not come to its end", point["failure"])
+        # What was measured is shown all the same.
         self.kicks(60, 12)
         self.write("failures", {"point": 1, "text": "a splat"})
         good, _, point, _ = self.judge(1)
         self.assertEqual((good, point["failure"]), (False, "a splat"))
+        self.assertTrue(point["kicks"])
+        self.text("failures", "{\"point\": 1, \x07")
+        good, _, point, _ = self.judge(1)
+        self.assertFalse(good)
+        self.assertIn("failures:1", point["failure"])
 
     @staticmethod
     def timerlat(latency, noises=0):
@@ -457,7 +495,6 @@ class Quiet(Directory):
         self.failed(2, "osnoise.interference", "timerlat.interference")
 
     def rcu(self, spin, stalls=0):
-        os.makedirs(self.path("hosts", "rcu", "kicks-spin"), exist_ok=True)
         self.host("rcu", {"kind": "kicks", "phase": "spin", "cpus": 1, "seconds": 9},
                   {"kind": "stalls", "count": stalls},
                   *({"kind": "grace", "state": state, "phase": phase, "grace": grace,
@@ -465,8 +502,8 @@ class Quiet(Directory):
                     for grace in ("normal", "expedited") for phase in range(24)
                     for state, ns in [("idle", 1000) if phase % 2 else ("spin", spin)]
                     for _ in range(5)))
-        self.text("hosts/rcu/kicks-spin/post_1", (HISTOGRAM % 0).replace("kthread", "rcu_kick")
-                  if stalls else HISTOGRAM % 0)
+        self.histograms("rcu/kicks-spin", 1, text=HISTOGRAM.replace("kthread", "rcu_kick")
+                        if stalls else HISTOGRAM)
 
     def test_grace_periods(self):
         self.rcu(1000)

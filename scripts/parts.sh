@@ -76,7 +76,7 @@ parts_soak() {
 part_needs() {
 	case $1 in
 	*check.sh*)
-		say kernel deps-judge deps-report
+		say kernel deps-check
 		return
 		;;
 	# Linux guests that have KVM run the patched kernel there, too: see test.sh.

@@ -56,6 +56,9 @@ mkdir -p "$REPORT"
 failures=$REPORT/$name.failures.jsonl
 : >"$failures"
 rm -rf "${BUILD:?}/rig-$name"
+# As they were called before.
+rm -rf "${BUILD:?}/rig-$name"-kicks "$BUILD/rig-$name"-noise-* "$BUILD/rig-$name"-rcu \
+	"$BUILD/rig-$name"-cycles "$BUILD/rig-$name"-cputime* "$BUILD/rig-$name"-count-*
 
 # boot POINT NAME LIMIT OPTIONS... -- ARGS...: one emulated host.  A warning fails the point
 # but leaves the host alive, for some tell afterwards what they are about.
@@ -81,7 +84,7 @@ boot() {
 	if [ "$b_status" -ne 0 ]; then
 		b_text="$(tail -n 1 "$b_out/verdict"); $(cat "$b_out/failure" 2>/dev/null || tail -n 1 "$b_out/output.log")"
 		# As text in JSON.
-		b_text=$(say "$b_text" | tr '\n\t\r' '   ' | sed 's/["\]//g')
+		b_text=$(say "$b_text" | tr '[:cntrl:]' ' ' | sed 's/["\]//g')
 		printf '{"point": %d, "text": "%s"}\n' "$b_point" "$b_text" >>"$failures"
 	fi
 	b_append=

@@ -77,7 +77,7 @@ struct {
 
 static u32 samples[LAT_MAX_SAMPLES];
 static u32 overhead;
-static char text[1 << 20];
+static char text[2 << 20];
 static unsigned int text_len;
 
 static inline u64 rdmsr(u32 msr)

@@ -143,11 +143,11 @@ run_mode() {
 			>/dev/null || status=$?
 		case $status in
 		0) ;;
-		125) fail "$mode: the exits of $1 were not counted" ;;
-		*)
+		1)
 			guest_said "guest-$mode"
 			fail "$mode: $1 had not ended after $((SECONDS - began)) s"
 			;;
+		*) fail "$mode: the exits of $1 were not counted, status $status" ;;
 		esac
 		ask "/tmp/guest-$mode" "$ANSWER_LIMIT" "RESULT $1" >/tmp/result || fail "$mode: no result of $1"
 		note "$mode: $(cat /tmp/result)"

@@ -11,7 +11,6 @@
 set -eu
 # shellcheck source=scripts/measure/guest.sh
 . measure/guest.sh
-guest_logs=/mnt/out
 
 samples=$1
 shift
@@ -35,6 +34,8 @@ linux() {
 		kill -0 "$vmm" 2>/dev/null || break
 		sleep 0.5
 	done
+	# Not while it runs: /mnt/out is an emulated disk.
+	cp "$console" /mnt/out/
 	! kill -0 "$vmm" 2>/dev/null || fail "the Linux guest does not end: $(guest_said "linux-$1")"
 	wait "$vmm" || fail "QEMU ended with status $?: $(guest_said "linux-$1")"
 	vmm=

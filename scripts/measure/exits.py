@@ -25,11 +25,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 FAILED = 125
 # perf may take long to start on a busy host; an answer that takes longer is none.
 PATIENCE_S = 300
+WRITING_S = 1200
 HIST = "hist:keys=common_pid,write,ecx.hex:size=4096"
+TRACING = os.environ.get(
+    "TRACING_DIRECTORY", "/sys/kernel/tracing:/sys/kernel/debug/tracing").split(":")
 
 
 class Failure(Exception):
@@ -96,11 +100,11 @@ class Perf:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(PATIENCE_S)
+            self.process.wait(WRITING_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise Failure("perf has not written its file in %d s" % PATIENCE_S) from None
+            raise Failure("perf has not written its file in %d s" % WRITING_S) from None
 
     def kill(self):
         if self.process.poll() is None:
@@ -140,16 +144,22 @@ def reasons_of(text):
 
 
 class MsrHistogram:
-    """A histogram in the kernel tells MSR exits apart, which perf kvm stat does not."""
+    """A histogram in the kernel tells MSR exits apart, which perf kvm stat does not.
+
+    Where the kernel has none, or does not let us, there are no records of MSRs.
+    """
 
     def __init__(self, pid):
-        tracing = next((path for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-                        if os.path.isdir(path + "/events")), "")
+        tracing = next((path for path in TRACING if os.path.isdir(path + "/events")), "")
         self.event = os.path.join(tracing, "events/kvm/kvm_msr")
         self.pid = pid
         self.on = os.path.exists(os.path.join(self.event, "hist"))
         if self.on:
-            self.trigger(HIST)
+            try:
+                self.trigger(HIST)
+            except OSError as error:
+                print("exits.py: no MSRs: %s" % error, file=sys.stderr)
+                self.on = False
 
     def trigger(self, text):
         with open(os.path.join(self.event, "trigger"), "w", encoding="ascii") as file:
@@ -171,8 +181,8 @@ class MsrHistogram:
 
     def off(self):
         if self.on:
-            self.trigger("!" + HIST)
             self.on = False
+            self.trigger("!" + HIST)
 
 
 def counters(pid):
@@ -212,9 +222,11 @@ def measure(pid, directory, command, out):
                 if value != before.get(name, 0):
                     record("counter", name=name, count=value - before.get(name, 0))
         finally:
-            if histogram:
-                histogram.off()
-            perf.kill()
+            try:
+                if histogram:
+                    histogram.off()
+            finally:
+                perf.kill()
     return status
 
 
@@ -232,9 +244,11 @@ def main(argv):
     try:
         with open(os.path.join(argv[1], "exits.jsonl"), "w", encoding="utf-8") as out:
             return measure(int(argv[0]), argv[1], argv[3:], out)
-    except (Failure, OSError) as error:
+    except Failure as error:
         print("exits.py: %s" % error, file=sys.stderr)
-        return FAILED
+    except Exception:  # pylint: disable=broad-except; none is the command's status
+        traceback.print_exc()
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ set -eu
 . quiet/kicks.sh
 # shellcheck source=scripts/measure/guest.sh
 . measure/guest.sh
-guest_logs=$out
 
 what=$1
 seconds=$2
@@ -111,6 +110,7 @@ point_kicks() {
 	kill -9 "$vmm"
 	wait "$vmm" 2>/dev/null || :
 	vmm=
+	cp /tmp/redis.console "$out/"
 	talk_end spin
 	:
 }
@@ -248,7 +248,7 @@ point_cycles() {
 	) || fail "$(cat /tmp/cycle)"
 	took=$((SECONDS - was))
 	timerlat_stop with
-	read -ra words < <(grep cycles= /tmp/cycle)
+	read -ra words < <(grep cycles= /tmp/cycle) || fail "quiet_guest has not said what it did"
 	for word in "${words[@]}"; do
 		figure "${word%%=*}" "${word#*=}"
 	done

@@ -43,10 +43,13 @@ kill_all() {
 lost() {
 	lo_name=$1
 	lo_sum=0
+	lo_lines=0
 	shift
 	while read -r _ lo_count; do
 		lo_sum=$((lo_sum + lo_count))
+		lo_lines=$((lo_lines + 1))
 	done < <(cat "$@" | sed -n 's/^\(overrun\|dropped events\):/lost/p')
+	[ "$lo_lines" -gt 0 ] || fail "no counters of lost events: $*"
 	note_down lost name="$lo_name" count=$lo_sum
 }
 

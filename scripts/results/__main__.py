@@ -40,7 +40,7 @@ is judged is good, 1 when it is not, 2 when it cannot be read.
 import inspect
 import sys
 
-from . import tests
+from . import records, tests
 
 
 def show(judged):
@@ -66,9 +66,9 @@ def do_quiet(directory, points, flavour, broadcast, failures, output):
                             failures, output))
 
 
-def do_host(*args):
+def do_host(tests_list, directory, output):
     from . import host
-    return host.do_host(*args)
+    return host.do_host(tests_list, directory, output)
 
 
 def do_report(top, directory, path, picture):
@@ -106,8 +106,8 @@ def main(argv):
         return 2
     try:
         return int(command(*argv[1:]))
-    except (ValueError, OSError) as error:
-        print("results: %s" % error, file=sys.stderr)
+    except records.UNREADABLE as error:
+        print("results: %s: %s" % (type(error).__name__, error), file=sys.stderr)
         return 2
 
 

@@ -71,6 +71,9 @@ def quiet_section(document):
     for number, point in document["points"].items():
         yield ""
         yield "%s. %s: %s." % (number, point["name"], "passed" if point["pass"] else "FAILED")
+        if "failure" in point:
+            yield ""
+            yield point["failure"]
         yield ""
         yield from table(("check", "value", "", "bound"), [
             ("`%s`" % c["what"], c["value"], c["op"], c["bound"]) for c in point["checks"]
@@ -99,6 +102,10 @@ def update(path, directory):
     written = []
     for name, section in SECTIONS.items():
         document = records.load(os.path.join(directory, name + ".json"))
+        # What was measured in one mode alone says nothing here.
+        if document and not all({"stock", "exclusive"} <= set(load)
+                                for load in document.get("workloads", [])):
+            document = None
         place = re.compile(r"(<!-- %s -->\n).*?(<!-- /%s -->\n)" % (name, name), re.S)
         if not place.search(text):
             raise ValueError("%s has no place for %s" % (path, name))

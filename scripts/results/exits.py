@@ -100,9 +100,10 @@ class Load:
             self.msrs[msr_name(record["access"], record["msr"])] += record["count"]
         self.counted = next((r["count"] for r in records.of_kind(counted, "counter")
                              if r["name"] == "exits"), 0)
-        self.unseen, self.kicks = status_delta(
-            records.load(os.path.join(where, "status.before.json")),
-            records.load(os.path.join(where, "status.after.json")))
+        statuses = [records.load(os.path.join(where, "status.%s.json" % when))
+                    for when in ("before", "after")]
+        self.no_status = mode == "exclusive" and None in statuses
+        self.unseen, self.kicks = status_delta(*statuses)
 
     def json(self, reasons):
         """With each of the reasons, which the other mode may have alone."""
@@ -211,6 +212,8 @@ def failures_of_exclusive(name, load):
     for what, count in left:
         if count:
             yield "%s: %d exits in exclusive mode for %s" % (name, count, what)
+    if load.no_status:
+        yield "%s: no status of the exclusive VM, before or after it" % name
     if load.host_irqs:
         yield "%s: the host took %d of the device's interrupts in exclusive mode" % (
             name, load.host_irqs)

@@ -96,12 +96,12 @@ class Kicks:
         self.exits, self.nmi_exits = collections.Counter(), collections.Counter()
         self.dropped = 0
         found = collections.Counter()
-        for name in sorted(os.listdir(directory)):
-            match = re.fullmatch(r"(post|send_self)_(\d+)", name)
-            if match and int(match.group(2)) in cpus:
-                self.read(os.path.join(directory, name), match.group(1) == "send_self",
-                          int(match.group(2)), everyone, found)
-        for line in records.lines_of(os.path.join(directory, "on-cpu.kvm_exit")):
+        # One that is not there is an error: it would count as none.
+        for cpu in cpus:
+            for probe in ("post", "send_self"):
+                self.read(os.path.join(directory, "%s_%d" % (probe, cpu)), probe == "send_self",
+                          cpu, everyone, found)
+        for line in records.text_of(os.path.join(directory, "on-cpu.kvm_exit")).splitlines():
             if "exit_reason:" in line:
                 cpu, count = number(line, "common_cpu"), number(line, "hitcount")
                 self.exits[cpu] += count

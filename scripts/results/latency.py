@@ -62,7 +62,12 @@ class Run:
     """One run of one mode: the median and the number of samples of each row."""
 
     def __init__(self, path):
-        told = records.read(path)
+        self.failure = ""
+        try:
+            told = records.read(path)
+        except ValueError as error:
+            # A console's line into which the kernel has printed something, for example.
+            self.failure, told = str(error), []
         self.ended = bool(records.of_kind(told, "end"))
         self.rows = {r["name"]: median(r["values"]) for r in records.of_kind(told, "row")}
 
@@ -185,11 +190,15 @@ class Ipi:
         self.what = what
         self.bound = IPI_BOUND if what.startswith("unicast") else None
         self.path = path_of(what, platform, disassembly)
+        # A kernel that is not there says nothing; one that is has the way.
+        self.ends = bool(self.path) or not disassembly
         exclusive = row.value.get("exclusive") if row else None
         bare = row.value.get("bare") if row else None
         self.added = None if exclusive is None or bare is None else exclusive - bare
 
     def failures(self):
+        if not self.ends:
+            yield "%s: the way through the disassembly ends nowhere" % IPI_ROWS[self.what]
         if self.bound is not None and self.added is not None and self.added > self.bound:
             yield "%s: the host adds %g instructions, bound %d" % (
                 IPI_ROWS[self.what], self.added, self.bound)
@@ -214,7 +223,9 @@ def judge(directory, platform, samples, output):
     runs = {(mode, run): Run(os.path.join(directory, "%s.%d.jsonl" % (mode, run)))
             for mode in MODES for run in RUNS}
     failures = ["%s, run %d: the guest did not come to its end" % key
-                for key, run in runs.items() if not run.ended]
+                for key, run in runs.items() if not run.ended and not run.failure]
+    failures += ["%s, run %d: %s" % (*key, run.failure)
+                 for key, run in runs.items() if run.failure]
     names = list(dict.fromkeys(name for run in runs.values() for name in run.rows))
     rows = {name: Row(name, runs) for name in names}
     if not rows:

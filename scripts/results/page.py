@@ -4,13 +4,14 @@
 import html.parser
 import os
 import re
+import signal
 import subprocess
 import tempfile
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
            "--disable-background-networking", "--disable-component-update", "--disable-quic",
-           "--hide-scrollbars", "--enable-logging=stderr", "--v=0"]
+           "--hide-scrollbars", "--enable-logging=stderr", "--v=0", "--disable-dev-shm-usage"]
 LIMIT_S = 120
 
 
@@ -56,9 +57,21 @@ def faults_of(dom, log):
 
 
 def browse(browser, *args):
-    with tempfile.TemporaryDirectory() as profile:
-        return subprocess.run([browser, *OPTIONS, "--user-data-dir=" + profile, *args],
-                              capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    """What it printed, and what it said besides; its children end with it."""
+    # They may still write when it has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        with subprocess.Popen([browser, *OPTIONS, "--user-data-dir=" + profile, *args], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              start_new_session=True) as process:
+            try:
+                out, log = process.communicate(timeout=LIMIT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise ValueError("%s did not end in %d s" % (browser, LIMIT_S)) from None
+        if process.returncode:
+            raise ValueError("%s ended with status %d: %s" % (browser, process.returncode,
+                                                              log[-500:]))
+        return out, log
 
 
 def look(path, picture):
@@ -69,11 +82,13 @@ def look(path, picture):
     if not browser:
         return None
     url = "file://" + os.path.abspath(path)
-    done = browse(browser, "--dump-dom", url)
-    if done.returncode:
-        return ["%s ended with status %d: %s" % (browser, done.returncode, done.stderr[-500:])]
-    faults = list(faults_of(done.stdout, done.stderr))
-    browse(browser, "--window-size=1100,6000", "--screenshot=" + os.path.abspath(picture), url)
+    if os.path.exists(picture):
+        os.remove(picture)
+    try:
+        faults = list(faults_of(*browse(browser, "--dump-dom", url)))
+        browse(browser, "--window-size=1100,6000", "--screenshot=" + os.path.abspath(picture), url)
+    except ValueError as error:
+        return [str(error)]
     if not os.path.isfile(picture):
         faults.append("no screenshot was made")
     return faults

@@ -4,6 +4,9 @@
 import json
 import os
 
+# What reading what a crash has left, or has not, may raise.
+UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, OSError)
+
 
 def lines_of(path):
     """The lines of a file that may not be there, or hold what a crash left in it."""
@@ -64,6 +67,6 @@ def release_of(console):
     """The kernel's release, as a host's console has it."""
     for line in lines_of(console):
         _, found, rest = line.partition("Linux version ")
-        if found:
+        if found and rest.strip():
             return rest.split()[0]
     return "unknown"

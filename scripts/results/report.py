@@ -196,7 +196,11 @@ def exits_of(page, load, repeat):
 def add_latency(page, directory):
     for platform in ("intel", "amd-bochs"):
         document = records.load(os.path.join(directory, "latency-%s.json" % platform))
-        if not document or not document["rows"]:
+        if not document:
+            continue
+        if not document["rows"]:
+            page.section("latency-" + platform, "Latency, %s" % platform, *(
+                "<p class=\"bad\">%s</p>" % text(line) for line in document["failures"]))
             continue
         modes = [("stock", STOCK), ("exclusive", EXCLUSIVE), ("bare", BARE)]
         rows = document["rows"]
@@ -227,6 +231,8 @@ def add_quiet(page, directory):
             parts.append("<h3>%s. %s: <span class=\"%s\">%s</span></h3>" % (
                 text(number), text(point["name"]), "good" if point["pass"] else "bad",
                 "passed" if point["pass"] else "failed"))
+            if "failure" in point:
+                parts.append("<p class=\"bad\">%s</p>" % text(point["failure"]))
             parts.append(table(("check", "value", "", "bound", ""), [
                 (c["what"], c["value"], c["op"], c["bound"], "" if c["pass"] else "FAILED")
                 for c in point["checks"]]))
