@@ -43,6 +43,8 @@ if [ -n "$tip" ]; then
 		if [ -z "${APPLY_FORCE:-}" ]; then
 			say "apply: branch exclusive has work of its own; kept as it is" \
 				"(\"make refresh\" writes it to patches/, APPLY_FORCE=1 replaces it)"
+			# What is built is the branch as it is now.
+			[ -n "$dirty" ] || rig_branch
 			exit 0
 		fi
 		[ -z "$dirty" ] || die "changes in ${SRC#"$TOP"/} are not committed"

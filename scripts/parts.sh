@@ -30,21 +30,21 @@ parts_test() {
 # The longest first of those that are beside others.
 parts_full() {
 	cat <<-END
-		amd 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
-		devices 12 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
-		disks 9 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
-		amd-debug 23 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
+		amd 6 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
+		devices 16 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
+		disks 5 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
+		amd-debug 11 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
 		debian-rt 6 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
-		control 3 alone test.sh PLATFORM=amd CONTROL=only
-		silicon 10 alone silicon.sh
-		intel-debug-1 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
-		intel-debug-2 25 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
+		control 2 alone test.sh PLATFORM=amd CONTROL=only
+		silicon 9 alone silicon.sh
+		intel-debug-1 22 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
+		intel-debug-2 19 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
 		check 4 beside check.sh CHECK_PAGE=1
-		intel 11 beside test.sh PLATFORM=intel TEST_FULL=1
-		intel-skylake 10 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
-		amd-bochs 7 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
+		intel 8 beside test.sh PLATFORM=intel TEST_FULL=1
+		intel-skylake 7 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs 3 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
 	END
 }
 
