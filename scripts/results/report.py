@@ -133,7 +133,7 @@ def bars_by_mode(names, modes, value_of, xlabel, log=True):
     plot.invert_yaxis()
     plot.set_xlabel(xlabel)
     if len(modes) > 1:
-        legend(figure)
+        legend(plot)
     return figure, shown
 
 
