@@ -14,7 +14,7 @@
 #                           NIC=N VF=N requests of 64 KiB and NVME=N of 4 KiB
 #   CONNECTIONS=1           over so many connections at once
 #   MAX_SHARE=1             exclusive exits allowed, in percent of stock (empty: any, as
-#                           with DEVICES=1)
+#                           with DEVICES=1; 2 on amd, see below)
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -39,6 +39,7 @@ intel)
 	guest_cpu=host
 	boot_limit=600
 	answer_limit=120
+	share=1
 	# Unpacking it in each VM takes longer than reading it.
 	unpacked=1
 	append=
@@ -51,6 +52,10 @@ intel)
 	guest_cpu=host,tsc-deadline=off
 	boot_limit=180
 	answer_limit=60
+	# QEMU emulates no processor that saves the next RIP, so each IPI of the guest is an
+	# exit in either mode.  How many of stock's that is depends on the machine: a quick one
+	# has fewer ticks for as many requests (measured: 0.2 to 1.7%).
+	share=2
 	unpacked=
 	# QEMU's local APIC timer counts at 1 GHz.  On a busy machine the kernel's
 	# calibration is off by more than is taken for the same, and the guest's timer
@@ -60,7 +65,7 @@ intel)
 esac
 # The tests of "make test" run when the host boots; not here.
 append="kunit.enable=0 $append"
-max_share=${MAX_SHARE-1}
+max_share=${MAX_SHARE-$share}
 payload=$BUILD/payload-demo-$platform
 mkdir -p "$REPORT"
 "$TOP/scripts/payload.sh" "$payload"
