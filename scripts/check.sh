@@ -12,7 +12,7 @@
 #   - regenerating patches/ from the result gives the same bytes
 #   - the list of control tests has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
-#     module
+#     module; what is installed for that kernel runs
 #   - what judges tests and measurements does so (scripts/*_test.py)
 #   - CHECK_PAGE=1: the page of "make report" loads in a browser, and shows all its data
 #
@@ -172,6 +172,13 @@ if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
 		cp "$tmp/sparse.out" "$tmp/sparse"
 	grep -E 'module-sparse/.*(warning|error):' "$tmp/sparse.out" >>"$tmp/sparse" || :
 	verdict "sparse, module" "$tmp/sparse"
+
+	if ! PREFIX=/usr/local DESTDIR="$tmp/dest" "$TOP/scripts/install.sh" "$OBJ" >"$tmp/install.out" 2>&1 ||
+		! "$tmp/dest/usr/local/sbin/kvm-exclusive" --version >>"$tmp/install.out" 2>&1; then
+		cp "$tmp/install.out" "$tmp/install"
+	fi
+	touch "$tmp/install"
+	verdict "make install, and what it installs runs" "$tmp/install"
 else
 	say "check: --    sparse needs a built kernel (make kernel)"
 	say "skip check 0 sparse: needs a built kernel" >>"$results"
