@@ -73,6 +73,8 @@ assigned=
 . demo/devices.sh
 # shellcheck source=scripts/measure/guest.sh
 . measure/guest.sh
+# shellcheck source=scripts/measure/records.sh
+. measure/records.sh
 guest_logs=$out
 
 ask() {
@@ -132,8 +134,8 @@ run_mode() {
 		note "$mode: $1, $2 requests"
 		dir=$out/$mode-$1
 		mkdir -p "$dir"
-		printf '{"mode": "%s", "load": "%s", "requests": %d, "assigned": %s}\n' "$mode" "$1" \
-			"$2" "$([ -n "$assigned" ] && echo true || echo false)" >>"$out/loads.jsonl"
+		record "$out/loads.jsonl" load mode="$mode" load="$1" requests="$2" \
+			assigned=$((${#assigned} > 0))
 		status "$dir/status.before.json"
 		host_irqs=$(devices_host_irqs)
 		began=$SECONDS
@@ -153,8 +155,7 @@ run_mode() {
 		note "$mode: $(cat /tmp/result)"
 		sed 's/^RESULT [a-z]* //' /tmp/result >"$dir/result.jsonl"
 		[ -z "$assigned" ] ||
-			printf '{"kind": "host_irqs", "count": %d}\n' \
-				$(($(devices_host_irqs) - host_irqs)) >>"$dir/result.jsonl"
+			record "$dir/result.jsonl" host_irqs count=$(($(devices_host_irqs) - host_irqs))
 		status "$dir/status.after.json"
 		kill -0 "$vmm_pid" 2>/dev/null || fail "$mode: the VMM died during $1"
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"

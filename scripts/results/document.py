@@ -31,9 +31,7 @@ def exits_section(document):
             load["name"], load["requests"], load["failed"], stock["total"], left,
             percent(left, stock["total"]))
         yield ""
-        reasons = sorted(set(stock["by_reason"]) | set(exclusive["by_reason"]),
-                         key=lambda r: -max(stock["by_reason"].get(r, 0),
-                                            exclusive["by_reason"].get(r, 0)))
+        reasons = exits.largest_first(stock["by_reason"], exclusive["by_reason"])
         rows = [(r, stock["by_reason"].get(r, 0), exclusive["by_reason"].get(r, 0),
                  exits.why(r) if exclusive["by_reason"].get(r) else "") for r in reasons]
         rows.append(("not seen by perf", stock["unseen_by_perf"], exclusive["unseen_by_perf"],

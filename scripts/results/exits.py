@@ -3,7 +3,8 @@
 
 In its directory are
 
-  loads.jsonl       {"mode", "load", "requests", "assigned"}, in the order that they ran
+  loads.jsonl       {"mode", "load", "requests", "assigned"}, in the order that they ran;
+                    assigned is 1 with devices of the host's, else 0
   MODE-LOAD/        of each
     result.jsonl    {"load", "requests", "failed", "ms", "timers", "ipis", "devices"}: what
                     the guest says; {"kind": "host_irqs", "count"}
@@ -68,6 +69,14 @@ REMOVED_WRITES = ("TMICT", "TSC_DEADLINE", "EOI")
 # The ordinary VM's longest pause, in seconds, and how often it must have been heard.
 LONGEST_GAP = 10
 FEWEST_BEATS = 5
+
+
+def largest_first(*counts):
+    """The keys of all of these, by their sums."""
+    total = collections.Counter()
+    for of in counts:
+        total.update(of)
+    return sorted(total, key=lambda key: (-total[key], key))
 
 
 def why(reason):
@@ -154,7 +163,7 @@ class Demo:
             if mode not in self.modes:
                 self.modes.append(mode)
             self.loads.setdefault(record["load"], {})[mode] = Load(
-                directory, mode, record["load"], record["requests"], record["assigned"])
+                directory, mode, record["load"], record["requests"], bool(record["assigned"]))
         self.beats = {mode: records.read(os.path.join(directory, "beats-%s.jsonl" % mode))
                       for mode in self.modes}
 
@@ -244,8 +253,7 @@ def table(demo, name):
     def count(what, key):
         return {mode: getattr(by_mode[mode], what).get(key, 0) for mode in shown}
 
-    reasons = sorted({key for load in by_mode.values() for key in load.reasons},
-                     key=lambda key: (-sum(count("reasons", key).values()), key))
+    reasons = largest_first(*(load.reasons for load in by_mode.values()))
     msrs = sorted({key for load in by_mode.values() for key in load.msrs})
     lines += [row(key, count("reasons", key)) for key in reasons]
     lines.append(row("total", {mode: by_mode[mode].total for mode in shown}))

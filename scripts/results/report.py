@@ -76,10 +76,9 @@ class Page:
         # What comes before is for a file of its own.  Names are the figure's own, too.
         svg = out.getvalue()
         svg = svg[svg.index("<svg"):]
-        return ("<figure id=\"figure-%d\" data-values=\"%d\" data-shown=\"%d\">%s<figcaption>"
+        return ("<figure id=\"figure-%d\" data-values=\"%d\">%s<figcaption>"
                 "Figure %d: %s Repeat it with %s.</figcaption></figure>" % (
-                    self.figures, values, svg.count('id="value_'), svg, self.figures,
-                    text(caption), command(repeat)))
+                    self.figures, values, svg, self.figures, text(caption), command(repeat)))
 
     def html(self, head):
         nav = "".join("<a href=\"#%s\">%s</a>" % (name, text(title))
@@ -96,12 +95,10 @@ class Page:
 
 def tag(bars):
     """Number the values that are shown, so that they are found in the page."""
-    count = 0
     for artist in bars:
         tag.last += 1
         artist.set_gid("value_%d" % tag.last)
-        count += 1
-    return count
+    return len(bars)
 
 
 tag.last = 0
@@ -164,8 +161,7 @@ def add_exits(page, directory):
 def exits_of(page, load, repeat):
     modes = [(mode, color) for mode, color in (("stock", STOCK), ("exclusive", EXCLUSIVE))
              if mode in load]
-    reasons = sorted({r for mode, _ in modes for r in load[mode]["by_reason"]},
-                     key=lambda r: -max(load[mode]["by_reason"].get(r, 0) for mode, _ in modes))
+    reasons = exits.largest_first(*(load[mode]["by_reason"] for mode, _ in modes))
     yield "<h3>%s, %d requests</h3>" % (text(load["name"]), load["requests"])
     if load["failed"]:
         yield "<p class=\"bad\">%d requests failed.</p>" % load["failed"]
