@@ -82,6 +82,12 @@ void excl_counters_delta(const char *what, const struct excl_counters *before,
  * once and its kick before the next entry, so a snapshot may have one exit more.
  */
 uint64_t excl_kicks(const struct excl_counters *before, const struct excl_counters *after);
+/*
+ * How many exits the kicks account for. One in a handler detaches the vCPU; where the vector
+ * cannot be put back into service, since a device or another vCPU may raise it meanwhile, the
+ * attached entry is given up, which KVM counts, and the handler's write of its EOI exits.
+ */
+uint64_t excl_kick_exits(const struct excl_counters *before, const struct excl_counters *after);
 
 /**
  * struct excl_vm - a VM with its context and the threads that run its vCPUs

@@ -179,7 +179,7 @@ static void deadlines(bool new_vm, uint64_t count, uint64_t us)
 			 "%s: none duplicated, none early\n", how);
 
 	exits = c1.exits - c0.exits;
-	kicks = excl_kicks(&c0, &c1);
+	kicks = excl_kick_exits(&c0, &c1);
 	if (excl_stock())
 		ksft_test_result_skip("%s: exits - not exclusive\n", how);
 	else if (new_vm && excl_host_has_tsc_deadline())

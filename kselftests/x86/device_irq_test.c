@@ -38,6 +38,7 @@ static struct {
 	uint64_t a[NR_VCPUS], b[NR_VCPUS];
 	uint64_t level, line_low;	/* the latter by the host */
 	uint64_t spins[NR_VCPUS];
+	uint64_t in_handler_us;		/* by the host */
 	struct guest_cpu cpus[NR_VCPUS];
 } g;
 
@@ -46,6 +47,8 @@ static volatile typeof(g) *const v = &g;
 static void on_a(struct ex_regs *regs)
 {
 	v->a[guest_index()]++;
+	if (v->in_handler_us)
+		guest_spin_us(v->in_handler_us);
 	guest_eoi();
 }
 
@@ -182,13 +185,42 @@ static void direct(const char *what, int vcpu, volatile uint64_t *count, uint64_
 	excl_counters_read(ev.vcpus[vcpu], &c1);
 	taken = excl_device_host_count(irq) - taken;
 	exits = c1.exits - c0.exits;
-	kicks = excl_kicks(&c0, &c1);
-	ksft_print_msg("%s: %lu of %lu, exits %lu, kicks %lu, taken by the host %lu\n", what,
-		       *count - before, n, exits, kicks, taken);
+	kicks = excl_kick_exits(&c0, &c1);
+	ksft_print_msg("%s: %lu of %lu, exits %lu, %lu for kicks, taken by the host %lu\n",
+		       what, *count - before, n, exits, kicks, taken);
 	ksft_test_result(ok && *count - before == n && total() - start == n,
 			 "%s: each exactly once\n", what);
 	ksft_test_result(c1.attached && exits <= kicks && !taken,
 			 "%s: no exit but kicks, and none in the host\n", what);
+}
+
+/*
+ * A device may raise its vector at any time, so one that is in service cannot be put back:
+ * a kick in the handler makes its EOI exit, and no more than that.
+ */
+static void kicked_in_handler(uint64_t n)
+{
+	uint64_t start = total(), i, exits, kicks;
+	struct excl_counters c0, c1;
+	bool ok = true;
+
+	host->in_handler_us = 2000;
+	excl_counters_read(ev.vcpus[0], &c0);
+	for (i = 1; ok && i <= n; i++) {
+		excl_device_fire(&dev);
+		ok = wait_total(start + i);
+		excl_vm_signal(&ev, 0);
+		usleep(4000);
+	}
+	excl_counters_read(ev.vcpus[0], &c1);
+	host->in_handler_us = 0;
+	exits = c1.exits - c0.exits;
+	kicks = excl_kicks(&c0, &c1);
+	ksft_print_msg("kicked in the handler: %lu of %lu, exits %lu, kicks %lu, detached %lu\n",
+		       total() - start, n, exits, kicks, c1.detaches - c0.detaches);
+	ksft_test_result(ok && total() - start == n && c1.attached &&
+			 exits > kicks && exits <= excl_kick_exits(&c0, &c1),
+			 "kicked in the handler: exactly once, and its EOI exits\n");
 }
 
 static void refused(const char *what, uint32_t address, uint32_t data, unsigned int why,
@@ -541,7 +573,7 @@ int main(int argc, char **argv)
 	n = excl_arg(argc, argv, 1, 2000);
 	few = n < 2000 ? n : 2000;
 	rounds = excl_arg(argc, argv, 2, 10);
-	ksft_set_plan(46);
+	ksft_set_plan(47);
 	stray(&lines);
 
 	excl_device_open(&dev);
@@ -553,6 +585,8 @@ int main(int argc, char **argv)
 	excl_device_route(ev.vm, GSI, TO(1), VECTOR_B);
 	ksft_test_result(status_is(1, VECTOR_B, 0), "another vCPU and vector\n");
 	direct("to vCPU 1", 1, &host->b[1], few);
+	excl_device_route(ev.vm, GSI, TO(0), VECTOR_A);
+	kicked_in_handler(50);
 	messages();
 	host_affinity();
 	unbound();

@@ -221,8 +221,8 @@ static void halts(uint32_t flags, uint64_t count)
 	excl_counters_read(ev.vcpus[0], &c1);
 	excl_counters_delta(how, &c0, &c1);
 	exits = c1.exits - c0.exits;
-	kicks = excl_kicks(&c0, &c1);
-	ksft_print_msg("%s: %lu timers, %lu halts, %lu exits, %lu kicks\n", how, v->timers,
+	kicks = excl_kick_exits(&c0, &c1);
+	ksft_print_msg("%s: %lu timers, %lu halts, %lu exits, %lu for kicks\n", how, v->timers,
 		       v->halts, exits, kicks);
 	ksft_test_result(ok && v->timers == WARM_UP + count, "%s: woken by every timer\n", how);
 	if (excl_stock())

@@ -138,8 +138,8 @@ static void edges(const char *what, void (*send)(void), volatile uint64_t *count
 	excl_counters_read(ev.vcpus[0], &c1);
 	excl_counters_delta(what, &c0, &c1);
 	exits = c1.exits - c0.exits;
-	kicks = excl_kicks(&c0, &c1);
-	ksft_print_msg("%s: %lu of %lu, exits %lu, kicks %lu\n", what, *count - start, n,
+	kicks = excl_kick_exits(&c0, &c1);
+	ksft_print_msg("%s: %lu of %lu, exits %lu, %lu for kicks\n", what, *count - start, n,
 		       exits, kicks);
 	ksft_test_result(ok && *count - start == n, "%s: each exactly once\n", what);
 	if (excl_stock())
