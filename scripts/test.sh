@@ -61,8 +61,9 @@ if [ -z "$hosts" ]; then
 fi
 [ "$control" != only ] || hosts=
 share=${TEST_SHARE:-1/1}
-say "$share" | grep -qxE '[1-9]/[1-9]' && [ "${share%/*}" -le "${share#*/}" ] ||
+if ! say "$share" | grep -qxE '[1-9]/[1-9]' || [ "${share%/*}" -gt "${share#*/}" ]; then
 	die "TEST_SHARE is K/N, as 1/2: $share"
+fi
 
 name=${TEST_PART:-$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}}
 payload=$BUILD/payload-test-$name

@@ -163,15 +163,12 @@ static int btf_load(void)
 	return fd;
 }
 
-/*
- * Load the scheduler: a file that, closed, takes it out again, however this process ends.
- * -1 with errno. A scheduler that is thrown out at once has one, too.
- */
-static int scheduler_load(void)
+/* The scheduler, not loaded yet. */
+static int scheduler_map(void)
 {
 	union bpf_attr attr;
 	uint32_t key = 0;
-	int btf, map, link, e;
+	int btf, map;
 	char *value;
 
 	btf = btf_load();
@@ -198,6 +195,17 @@ static int scheduler_load(void)
 	TEST_ASSERT(!sys_bpf(BPF_MAP_UPDATE_ELEM, &attr), "BPF_MAP_UPDATE_ELEM: %s",
 		    strerror(errno));
 	free(value);
+	return map;
+}
+
+/*
+ * Load it: a file that, closed, takes it out again, however this process ends. -1 with
+ * errno.
+ */
+static int scheduler_load_map(int map)
+{
+	union bpf_attr attr;
+	int link, e;
 
 	memset(&attr, 0, sizeof(attr));
 	attr.link_create.map_fd = map;
@@ -209,6 +217,11 @@ static int scheduler_load(void)
 	return link;
 }
 
+static int scheduler_load(void)
+{
+	return scheduler_load_map(scheduler_map());
+}
+
 static bool state_is(const char *what)
 {
 	char state[32] = "";
@@ -216,7 +229,7 @@ static bool state_is(const char *what)
 	return excl_read_file(STATE, state, sizeof(state)) && !strcmp(state, what);
 }
 
-/* It is taken out by work of its own, and so is one that is thrown out. */
+/* It is taken out by work of its own. */
 static bool comes_to(const char *what)
 {
 	uint64_t end = excl_now_ns() + 10000000000ULL;
@@ -267,7 +280,7 @@ static void claim_beside_scheduler(void)
 	ksft_test_result(!excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim),
 			 "without it the same context gets the CPUs\n");
 	close(ctx);
-	excl_wait_free(ARRAY_SIZE(cpus));
+	ksft_test_result(excl_wait_free(ARRAY_SIZE(cpus)), "and gives them back\n");
 }
 
 static void scheduler_beside_claim(void)
@@ -280,84 +293,115 @@ static void scheduler_beside_claim(void)
 	link = scheduler_load();
 	ksft_test_result(ok && link < 0 && errno == EBUSY && comes_to("disabled"),
 			 "a BPF scheduler is refused while CPUs are owned: EBUSY\n");
-	ksft_test_result(excl_log_find(log, "are owned"), "the log says why\n");
+	ksft_test_result(excl_log_find(log, "is owned"), "the log says why\n");
 	scheduler_unload(link);
 	close(log);
 	close(ctx);
-	excl_wait_free(ARRAY_SIZE(cpus));
+	ok = excl_wait_free(ARRAY_SIZE(cpus));
 
 	link = scheduler_load();
-	ksft_test_result(link >= 0 && comes_to("enabled"), "it does after the release\n");
+	ksft_test_result(ok && link >= 0 && comes_to("enabled"), "it does after the release\n");
 	scheduler_unload(link);
-	comes_to("disabled");
+	ksft_test_result(comes_to("disabled"), "and ends\n");
 }
 
-static volatile bool stop;
-static volatile unsigned long loads;
+/* Rounds of one load and one claim, which start within this of one another. */
+#define APART_US	1000
 
-static void *load_and_unload(void *unused)
+static struct {
+	uint64_t round, done;		/* of the loading thread */
+	bool stop;
+	unsigned int wait_us;
+	int map, link, error;
+} loader;
+
+static volatile typeof(loader) *const l = &loader;
+
+static void spin_us(unsigned int us)
 {
-	int link;
+	uint64_t end = excl_now_ns() + us * 1000ULL;
 
-	while (!stop) {
-		link = scheduler_load();
-		if (link >= 0 && state_is("enabled"))
-			loads++;
-		usleep(random() % 3000);
-		scheduler_unload(link);
+	while (excl_now_ns() < end)
+		cpu_relax();
+}
+
+static void *load_each_round(void *unused)
+{
+	uint64_t n;
+
+	for (n = 1; ; n++) {
+		while (l->round < n && !l->stop)
+			cpu_relax();
+		if (l->stop)
+			return NULL;
+		spin_us(l->wait_us);
+		l->link = scheduler_load_map(l->map);
+		l->error = errno;
+		__atomic_store_n(&loader.done, n, __ATOMIC_RELEASE);
 	}
-	return NULL;
 }
 
 static void both_at_once(unsigned int seconds)
 {
 	uint64_t end = excl_now_ns() + seconds * 1000000000ULL;
-	unsigned long claims = 0, refused = 0, both = 0, other = 0;
+	unsigned long claims = 0, loads = 0, neither = 0, both = 0, other = 0;
 	struct kvm_excl_claim_cpus claim;
+	bool claimed, loaded, ok = true;
+	unsigned int apart, seed = 1;
 	pthread_t thread;
-	int ctx, i;
+	int ctx;
 
-	stop = false;
-	loads = 0;
-	TEST_ASSERT(!pthread_create(&thread, NULL, load_and_unload, NULL), "pthread_create");
-	while (excl_now_ns() < end) {
+	TEST_ASSERT(!pthread_create(&thread, NULL, load_each_round, NULL), "pthread_create");
+	while (ok && excl_now_ns() < end) {
+		apart = rand_r(&seed) % (2 * APART_US);
+		l->map = scheduler_map();
+		l->wait_us = apart < APART_US ? APART_US - apart : 0;
 		ctx = excl_open();
-		if (!excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim)) {
-			claims++;
-			for (i = 0; i < 20; i++) {
-				both += state_is("enabled");
-				usleep(200);
-			}
-		} else if (errno == EBUSY && (claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT ||
-					      claim.obstacle == KVM_EXCL_OBSTACLE_OWNED)) {
-			/* A release may end after the close. */
-			refused++;
-		} else {
+		__atomic_store_n(&loader.round, loader.round + 1, __ATOMIC_RELEASE);
+		spin_us(apart < APART_US ? 0 : apart - APART_US);
+		claimed = !excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim);
+		if (!claimed && (errno != EBUSY ||
+				 claim.obstacle != KVM_EXCL_OBSTACLE_SCHED_EXT)) {
 			other++;
 			ksft_print_msg("errno %d, obstacle %u\n", errno, claim.obstacle);
 		}
+		while (__atomic_load_n(&loader.done, __ATOMIC_ACQUIRE) < loader.round)
+			usleep(100);
+		loaded = l->link >= 0;
+		if (!loaded && l->error != EBUSY) {
+			other++;
+			ksft_print_msg("BPF_LINK_CREATE: %s\n", strerror(l->error));
+		} else if (loaded && !state_is("enabled")) {
+			other++;
+			ksft_print_msg("a loaded scheduler is not enabled\n");
+		}
+		claims += claimed;
+		loads += loaded;
+		both += claimed && loaded;
+		neither += !claimed && !loaded;
+		scheduler_unload(l->link);
 		close(ctx);
-		usleep(random() % 3000);
+		ok = comes_to("disabled") && excl_wait_free(ARRAY_SIZE(cpus));
 	}
-	stop = true;
+	l->stop = true;
 	pthread_join(thread, NULL);
-	ksft_print_msg("%lu claims, %lu refused, %lu loads\n", claims, refused, loads);
-	ksft_test_result(claims && refused && loads, "each wins now and then\n");
-	ksft_test_result(!both && !other, "never both\n");
-	comes_to("disabled");
-	excl_wait_free(ARRAY_SIZE(cpus));
+	ksft_print_msg("%lu rounds: %lu claims, %lu loads, %lu neither, %lu both\n", l->round,
+		       claims, loads, neither, both);
+	ksft_test_result(ok, "nothing is left of either\n");
+	ksft_test_result(claims && loads, "each wins now and then\n");
+	ksft_test_result(!both && !other, "never both, and no other error\n");
 }
 
 int main(int argc, char **argv)
 {
-	unsigned int seconds = excl_arg(argc, argv, 1, 5);
+	unsigned int seconds = excl_arg(argc, argv, 1, 10);
 
 	ksft_print_header();
 	excl_require(2);
 	TEST_REQUIRE(!excl_stock());
 	if (access(STATE, R_OK) || !find_layout())
 		ksft_exit_skip("sched_ext is not in this kernel\n");
-	ksft_set_plan(11);
+	ksft_set_plan(14);
 	claim_beside_scheduler();
 	scheduler_beside_claim();
 	both_at_once(seconds);
