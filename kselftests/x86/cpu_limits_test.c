@@ -14,6 +14,7 @@
 #define GROUP		CGROUP "/excl_cpu_limits_test"
 #define WHOLE_MS	5000
 #define QUOTA		"20000 100000"	/* us of 100 ms */
+#define LONGEST_MS	500
 
 static struct {
 	uint64_t loops;
@@ -55,6 +56,26 @@ static bool uses(const char *what, unsigned int ms, unsigned int least, unsigned
 
 	ksft_print_msg("%s: %u%% of a CPU in %u ms\n", what, percent, ms);
 	return percent >= least && percent <= most;
+}
+
+/*
+ * For how long the guest stands still, at the longest, in the next @ms. With a quota it does
+ * in every period; what is taken in one piece and repaid in one shows here alone.
+ */
+static unsigned int longest_stall_ms(volatile uint64_t *loops, unsigned int ms)
+{
+	uint64_t start = excl_now_ns(), last = start, longest = 0, now = start, seen = *loops;
+
+	while (now - start < ms * 1000000ULL) {
+		usleep(2000);
+		now = excl_now_ns();
+		if (*loops != seen || now - start >= ms * 1000000ULL) {
+			longest = now - last > longest ? now - last : longest;
+			last = now;
+			seen = *loops;
+		}
+	}
+	return longest / 1000000;
 }
 
 /* ms until the timer of this process's CPU time is due, or 10000. */
@@ -101,7 +122,7 @@ int main(int argc, char **argv)
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	TEST_ASSERT(!excl_write_file(GROUP "/cgroup.procs", pid), "cgroup.procs: %s",
 		    strerror(errno));
-	ksft_set_plan(6);
+	ksft_set_plan(8);
 
 	excl_vm_create(&ev, 1, guest_code);
 	h = excl_shared(&ev, g);
@@ -121,12 +142,17 @@ int main(int argc, char **argv)
 	ms = cpu_timer_ms(500);
 	ksft_print_msg("a timer of 500 ms of CPU time is due after %u ms\n", ms);
 	ksft_test_result(ms < 3000, "a CPU timer that another thread arms expires\n");
+	/* Nobody else in here works, so that this much time takes as long. */
+	ksft_test_result(ms >= 450, "and not early\n");
 
 	ok = !excl_write_file(GROUP "/cpu.max", QUOTA);
 	use(1000);
 	loops = h->loops;
 	ksft_test_result(ok && uses("a quota of 20%", 3000, 10, 30), "a quota is kept\n");
 	ksft_test_result(h->loops != loops, "and the guest goes on\n");
+	ms = longest_stall_ms(&h->loops, 3000);
+	ksft_print_msg("the guest stands still for %u ms at most\n", ms);
+	ksft_test_result(ms < LONGEST_MS, "it is kept period by period\n");
 
 	excl_write_file(GROUP "/cpu.max", "max 100000");
 	use(1000);
