@@ -206,5 +206,6 @@ module_exit(kvm_exclusive_exit);
 
 MODULE_DESCRIPTION("CPUs of their own for KVM virtual machines");
 MODULE_AUTHOR("kvm-exclusive");
+MODULE_VERSION(VERSION);
 MODULE_LICENSE("GPL");
 MODULE_IMPORT_NS(KVM_EXCLUSIVE);

@@ -5,6 +5,7 @@
 #
 #   - the scripts pass shellcheck
 #   - every file has its licence line
+#   - CHANGELOG.md begins with the version that the module, the command and its page have
 #   - the patches and the C files pass the tree's checkpatch --strict, but for what
 #     scripts/checkpatch.allow lists
 #   - each UAPI header compiles alone, as C and as C++
@@ -74,6 +75,12 @@ for file in $(sources '*.[chS]' '*.sh' '*.py' '*.awk' '*.bt' '*Kbuild' '*Makefil
 		echo "no SPDX line: $file"
 done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
+
+version=$(cat "$TOP/module/VERSION")
+[ "$(sed -n 's/^## \([0-9.]*\).*/\1/p' "$TOP/CHANGELOG.md" | head -n 1)" = "$version" ] ||
+	echo "CHANGELOG.md does not begin with $version, which module/VERSION has" >"$tmp/version"
+touch "$tmp/version"
+verdict "version $version" "$tmp/version"
 
 for judge in results_test measured_test; do
 	"$TOP/scripts/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"

@@ -7,8 +7,6 @@
 
 #include "tool.h"
 
-#define VERSION "0.1"
-
 const char *argp_program_version = "kvm-exclusive " VERSION;
 
 static const struct command {
