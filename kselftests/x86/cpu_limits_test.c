@@ -6,6 +6,7 @@
  * arms expires.
  */
 #include <sys/stat.h>
+#include <sys/time.h>
 
 #include "excl.h"
 #include "guest.h"
@@ -98,6 +99,23 @@ static unsigned int cpu_timer_ms(unsigned int ms)
 	return sig == SIGUSR2 ? (excl_now_ns() - start) / 1000000 : 10000;
 }
 
+/* The same for its user time, which setitimer() counts. */
+static unsigned int profiling_timer_ms(unsigned int ms)
+{
+	struct itimerval when = { .it_value.tv_usec = ms * 1000 }, off = {};
+	struct timespec limit = { .tv_sec = 10 };
+	uint64_t start = excl_now_ns();
+	sigset_t set;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGPROF);
+	TEST_ASSERT(!setitimer(ITIMER_PROF, &when, NULL), "setitimer: %s", strerror(errno));
+	sig = sigtimedwait(&set, NULL, &limit);
+	setitimer(ITIMER_PROF, &off, NULL);
+	return sig == SIGPROF ? (excl_now_ns() - start) / 1000000 : 10000;
+}
+
 int main(int argc, char **argv)
 {
 	struct excl_counters before, after;
@@ -114,6 +132,7 @@ int main(int argc, char **argv)
 	/* The vCPU's thread inherits it: the signal is for this one. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, SIGPROF);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 
 	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpu");
@@ -122,7 +141,7 @@ int main(int argc, char **argv)
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	TEST_ASSERT(!excl_write_file(GROUP "/cgroup.procs", pid), "cgroup.procs: %s",
 		    strerror(errno));
-	ksft_set_plan(8);
+	ksft_set_plan(9);
 
 	excl_vm_create(&ev, 1, guest_code);
 	h = excl_shared(&ev, g);
@@ -144,6 +163,12 @@ int main(int argc, char **argv)
 	ksft_test_result(ms < 3000, "a CPU timer that another thread arms expires\n");
 	/* Nobody else in here works, so that this much time takes as long. */
 	ksft_test_result(ms >= 450, "and not early\n");
+
+	/* What no tick has accounted for is not to be counted twice. */
+	sleep(3);
+	ms = profiling_timer_ms(500);
+	ksft_print_msg("one of 500 ms of user and system time is due after %u ms\n", ms);
+	ksft_test_result(ms >= 450 && ms < 3000, "a profiling timer is neither late nor early\n");
 
 	ok = !excl_write_file(GROUP "/cpu.max", QUOTA);
 	use(1000);
