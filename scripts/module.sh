@@ -21,7 +21,7 @@ mkdir -p "$out"
 rsync -a --exclude=/tools/ "$TOP/module/" "$out/"
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 # Its type information is made of the kernel's, and no other kernel takes it.
-[ "$out/kvm-exclusive.ko" -nt "$obj/vmlinux" ] || rm -f "$out/kvm-exclusive.ko"
+find "$out" -maxdepth 1 -name '*.ko' ! -newer "$obj/vmlinux" -delete
 export CCACHE_DIR="$CACHE/ccache"
 make -s -C "$obj" M="$out" CC="ccache gcc" -j "$JOBS" "$@" modules
 # KVM goes with it where it is not built in, and what else the rig loads.
