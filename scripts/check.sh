@@ -13,7 +13,7 @@
 #   - regenerating patches/ from the result gives the same bytes
 #   - the list of control tests has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
-#     module; what is installed for that kernel runs
+#     module; what is installed for that kernel runs, and has its page
 #   - what judges tests and measurements does so (scripts/*_test.py)
 #   - CHECK_PAGE=1: the page of "make report" loads in a browser, and shows all its data
 #
@@ -181,7 +181,9 @@ if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
 	verdict "sparse, module" "$tmp/sparse"
 
 	if ! PREFIX=/usr/local DESTDIR="$tmp/dest" "$TOP/scripts/install.sh" "$OBJ" >"$tmp/install.out" 2>&1 ||
-		! "$tmp/dest/usr/local/sbin/kvm-exclusive" --version >>"$tmp/install.out" 2>&1; then
+		! "$tmp/dest/usr/local/sbin/kvm-exclusive" --version >>"$tmp/install.out" 2>&1 ||
+		! grep "kvm-exclusive $version" "$tmp/dest/usr/local/share/man/man8/kvm-exclusive.8" \
+			>>"$tmp/install.out" 2>&1; then
 		cp "$tmp/install.out" "$tmp/install"
 	fi
 	touch "$tmp/install"

@@ -25,11 +25,6 @@ unset MAKEFLAGS MFLAGS MAKELEVEL O
 make -s -C "$obj" M="$work" modules
 make -s -C "$obj" M="$work" ${DESTDIR:+INSTALL_MOD_PATH="$DESTDIR"} modules_install
 # Apart: the module's object has the name of one of the command's.
-make -s -C "$TOP/module/tools" OUTPUT="$work/command"
-install -D -m 755 "$work/command/kvm-exclusive" "$prefix/sbin/kvm-exclusive"
+make -s -C "$TOP/module/tools" OUTPUT="$work/command" DESTDIR="${DESTDIR:-}" \
+	PREFIX="${PREFIX:-/usr/local}" install
 install -D -m 644 "$TOP/module/include/uapi/linux/kvm_exclusive.h" "$prefix/include/linux/kvm_exclusive.h"
-for page in "$TOP"/module/tools/*.8; do
-	[ ! -f "$page" ] || install -D -m 644 "$page" "$prefix/share/man/man8/${page##*/}"
-done
-install -D -m 644 "$TOP/module/tools/kvm-exclusive.bash-completion" \
-	"$prefix/share/bash-completion/completions/kvm-exclusive"
