@@ -79,41 +79,44 @@ static unsigned int longest_stall_ms(volatile uint64_t *loops, unsigned int ms)
 	return longest / 1000000;
 }
 
-/* ms until the timer of this process's CPU time is due, or 10000. */
+/* ms from @start until a timer's signal, or 10000. */
+static unsigned int due_ms(uint64_t start, int sig)
+{
+	struct timespec limit = { .tv_sec = 10 };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	return sigtimedwait(&set, NULL, &limit) == sig ? (excl_now_ns() - start) / 1000000 : 10000;
+}
+
+/* Until one of @ms of this process's CPU time is due. */
 static unsigned int cpu_timer_ms(unsigned int ms)
 {
 	struct itimerspec when = { .it_value.tv_nsec = ms * 1000000L };
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2 };
-	struct timespec limit = { .tv_sec = 10 };
 	uint64_t start = excl_now_ns();
-	sigset_t set;
+	unsigned int due;
 	timer_t timer;
-	int sig;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR2);
 	TEST_ASSERT(!timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) &&
 		    !timer_settime(timer, 0, &when, NULL), "timer: %s", strerror(errno));
-	sig = sigtimedwait(&set, NULL, &limit);
+	due = due_ms(start, SIGUSR2);
 	timer_delete(timer);
-	return sig == SIGUSR2 ? (excl_now_ns() - start) / 1000000 : 10000;
+	return due;
 }
 
-/* The same for its user time, which setitimer() counts. */
+/* The same for its user and system time, which setitimer() counts. */
 static unsigned int profiling_timer_ms(unsigned int ms)
 {
 	struct itimerval when = { .it_value.tv_usec = ms * 1000 }, off = {};
-	struct timespec limit = { .tv_sec = 10 };
 	uint64_t start = excl_now_ns();
-	sigset_t set;
-	int sig;
+	unsigned int due;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGPROF);
 	TEST_ASSERT(!setitimer(ITIMER_PROF, &when, NULL), "setitimer: %s", strerror(errno));
-	sig = sigtimedwait(&set, NULL, &limit);
+	due = due_ms(start, SIGPROF);
 	setitimer(ITIMER_PROF, &off, NULL);
-	return sig == SIGPROF ? (excl_now_ns() - start) / 1000000 : 10000;
+	return due;
 }
 
 int main(int argc, char **argv)
