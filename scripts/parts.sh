@@ -36,7 +36,7 @@ parts_full() {
 		amd-debug 11 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
-		debian-rt 6 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
+		debian-rt 12 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list,disks
 		control 2 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 9 alone silicon.sh
 		intel-debug-1 22 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2

@@ -15,7 +15,7 @@
 set -u
 cd "${0%/*}/.." || exit 1
 claims=${1:-100}
-plan=9
+plan=10
 # shellcheck source=scripts/test/linux.sh
 . test/linux.sh
 
@@ -45,6 +45,15 @@ affinities() {
 # on_owned: those that may come to the CPUs that are given away.
 on_owned() {
 	affinities effective_affinity_list | grep -E ' .*[23]'
+}
+
+# What the threads of interrupt handlers do on the CPUs that are given away.  On PREEMPT_RT,
+# or with "threadirqs", nearly every handler has one.
+trace=/sys/kernel/tracing/instances/irq_threads
+trace_threads() {
+	mkdir "$trace" && echo c >"$trace/tracing_cpumask" &&
+		echo 'next_comm ~ "irq/*"' >"$trace/events/sched/sched_switch/filter" &&
+		echo 1 >"$trace/events/sched/sched_switch/enable"
 }
 
 # What is written is read again.
@@ -146,16 +155,28 @@ mkdir -p "$tmp/disk"
 mount -t ext4 "$memory" "$tmp/disk" || echo "# $memory cannot be mounted"
 echo 3 >/proc/sys/vm/drop_caches
 vmm_memory="memory-backend-file,id=memory,size=256M,mem-path=$tmp/disk/ram,share=on"
+echo "# threads of interrupt handlers: $(grep -l '^irq/' /proc/[0-9]*/comm | grep -c .)"
+# Before the claim none has anything to do there any more.
+trace_threads || echo "# no trace of them"
 start_linux 2 linux/initramfs.cpio "" host bin/kvm-exclusive run --cpus "$cpus" --
 bad=0
+bad_threads=none
 until vmm_ended; do
 	# They come back when it ends, which may be between two looks.
-	if bound && there=$(on_owned) && bound; then
-		bad=$((bad + 1))
-		echo "# on an owned CPU: $there"
+	if bound; then
+		there=$(on_owned)
+		grep -o 'next_comm=irq.*' "$trace/trace" >"$tmp/threads"
+		if bound; then
+			if [ -n "$there" ]; then
+				bad=$((bad + 1))
+				echo "# on an owned CPU: $there"
+			fi
+			bad_threads=$(grep -c . "$tmp/threads")
+		fi
 	fi
 	sleep 0.5
 done
+sed 's/^/# on an owned CPU: /' "$tmp/threads" | head -n 5
 wait "$vmm"
 status=$?
 vmm=
@@ -163,6 +184,7 @@ umount "$tmp/disk" 2>/dev/null
 check "a guest whose memory is on such a disk comes to its end" said '^end$'
 check "its VMM ended well" test "$status" -eq 0
 check "no interrupt was on an owned CPU meanwhile" test "$bad" -eq 0
+check "no interrupt's thread ran on one" test "$bad_threads" = 0
 check "nothing of the host's came to an owned CPU" \
 	sh -c '! dmesg | grep -E "came to owned CPU|cpu_ownership: .* not taken"'
 end_tests
