@@ -240,7 +240,10 @@ static int context_mask(const int *cpus, unsigned int count, struct cpumask *mas
 	return 0;
 }
 
-/* The memory of whom the CPUs are for, with a reference. */
+/*
+ * The memory of whom the CPUs are for.  The reference is to the structure: it is compared,
+ * and a process that ends meanwhile gives its memory back.
+ */
 static struct mm_struct *claim_mm(const struct kvm_excl_claim_cpus *claim)
 {
 	struct task_struct *task;
@@ -252,7 +255,7 @@ static struct mm_struct *claim_mm(const struct kvm_excl_claim_cpus *claim)
 	case 0:
 		if (claim->target)
 			return ERR_PTR(-EINVAL);
-		mmget(current->mm);
+		mmgrab(current->mm);
 		return current->mm;
 	case KVM_EXCL_CLAIM_FOR_VM:
 		file = fget(claim->target);
@@ -262,7 +265,9 @@ static struct mm_struct *claim_mm(const struct kvm_excl_claim_cpus *claim)
 		if (file_is_kvm(file)) {
 			mm = ((struct kvm *)file->private_data)->mm;
 			/* Its process may have ended, when others have the file. */
-			if (!mmget_not_zero(mm))
+			if (atomic_read(&mm->mm_users))
+				mmgrab(mm);
+			else
 				mm = ERR_PTR(-EINVAL);
 		}
 		fput(file);
@@ -273,7 +278,11 @@ static struct mm_struct *claim_mm(const struct kvm_excl_claim_cpus *claim)
 			return ERR_PTR(PTR_ERR(task) == -EBADF ? -EBADF : -EINVAL);
 		mm = get_task_mm(task);
 		put_task_struct(task);
-		return mm ?: ERR_PTR(-EINVAL);
+		if (!mm)
+			return ERR_PTR(-EINVAL);
+		mmgrab(mm);
+		mmput(mm);
+		return mm;
 	}
 	return ERR_PTR(-EINVAL);
 }
@@ -290,6 +299,7 @@ static const u32 obstacles[] = {
 	[CPU_OBSTACLE_DEADLINE] = KVM_EXCL_OBSTACLE_DEADLINE,
 	[CPU_OBSTACLE_ENTRY] = KVM_EXCL_OBSTACLE_ENTRY,
 	[CPU_OBSTACLE_NOTIFIED] = KVM_EXCL_OBSTACLE_NOTIFIED,
+	[CPU_OBSTACLE_TIMER] = KVM_EXCL_OBSTACLE_TIMER,
 };
 
 /* Tell what was in the way; of tasks, those alone that the caller can see. */
@@ -334,7 +344,7 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 		return PTR_ERR(mm);
 	cpus = memdup_array_user(u64_to_user_ptr(claim->cpus), claim->count, sizeof(*cpus));
 	if (IS_ERR(cpus)) {
-		mmput(mm);
+		mmdrop(mm);
 		return PTR_ERR(cpus);
 	}
 
@@ -358,7 +368,7 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 out:
 	kvm_excl_context_unlock(ctx);
 	kfree(cpus);
-	mmput(mm);
+	mmdrop(mm);
 	return ret;
 }
 

@@ -3,12 +3,16 @@
  * Prove that ownership and affinity masks live together: nothing comes to an owned
  * CPU by sched_setaffinity() or a cpuset, a task whose mask names owned CPUs alone
  * works on a control CPU until the release and then goes back, and no mask is lost,
- * the vCPU thread's own included.
+ * the vCPU thread's own and its children's included.  A process's timers leave, too.
  */
+#include <linux/sched/types.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "excl.h"
 #include "guest.h"
@@ -108,6 +112,68 @@ static int claim(void)
 	TEST_ASSERT(ctx >= 0, "open: %s", strerror(errno));
 	TEST_ASSERT(!excl_claim(ctx, &cpu, 1), "claim: %s", strerror(errno));
 	return ctx;
+}
+
+/* How many timers of user space are on a CPU, by /proc/timer_list; -1: it does not say. */
+static int user_timers(int cpu)
+{
+	FILE *f = fopen("/proc/timer_list", "r");
+	int at = -1, n = -1;
+	char line[256];
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "cpu: %d", &at) == 1 && at == cpu)
+			n = 0;
+		if (at == cpu && (strstr(line, "posix_timer_fn") || strstr(line, "it_real_fn") ||
+				  strstr(line, "hrtimer_wakeup")))
+			n++;
+	}
+	fclose(f);
+	return n;
+}
+
+/*
+ * What a process has armed on the CPU does not expire there any more: a timer whose signal
+ * is ignored, and is armed anew in its handler, and a sleeper's.
+ */
+static void user_timer(void)
+{
+	struct itimerspec every_ms = { { 0, 1000000 }, { 0, 1000000 } };
+	cpu_set_t set = one_cpu(owned_cpu), any = two_cpus(0, owned_cpu);
+	int ctx, before, n, tries = 10;
+	timer_t timer;
+	pid_t pid;
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		struct sigevent sev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+
+		signal(SIGUSR1, SIG_IGN);
+		if (set_affinity(0, set) || timer_create(CLOCK_MONOTONIC, &sev, &timer) ||
+		    timer_settime(timer, 0, &every_ms, NULL) || set_affinity(0, any))
+			_exit(1);
+		sleep(1000);
+		_exit(1);
+	}
+	do {
+		usleep(20000);
+		before = user_timers(owned_cpu);
+	} while (before < 1 && --tries);
+	ksft_test_result(before >= 1, "a process has a periodic timer on the CPU\n");
+	ctx = claim();
+	/* It may be in its handler when it is looked for, and is then not in the list. */
+	for (n = 0, tries = 0; tries < 5; tries++) {
+		usleep(5000);
+		n += user_timers(owned_cpu);
+	}
+	ksft_print_msg("timers of user space there: %d, then %d in %d looks\n", before, n, tries);
+	ksft_test_result(!n, "it expires elsewhere while the CPU is owned\n");
+	close(ctx);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 /* The mask names the owned CPU alone. */
@@ -269,15 +335,21 @@ static void thread_of_two(void)
 	struct excl_vm ex = { }, other = { .ordinary = true };
 	struct kvm_regs regs;
 	struct excl_counters c;
+	int cpu, status = -1;
 	bool back, away;
 	cpu_set_t was;
-	int cpu;
+	pid_t pid;
 
 	sched_getaffinity(0, sizeof(was), &was);
 	excl_vm_create(&ex, 1, sync_code);
 	excl_vm_create(&other, 1, sync_code);
 	cpu = cpu_after_run(&ex);
 	ksft_test_result(cpu == EXCL_FIRST_CPU, "one thread for two VMs: on the vCPU's CPU\n");
+	pid = fork();
+	if (!pid)
+		_exit(!has_affinity(0, was) || sched_getcpu() == EXCL_FIRST_CPU);
+	waitpid(pid, &status, 0);
+	ksft_test_result(!status, "a child of the thread is not bound to its CPU\n");
 	/* What is no KVM_RUN does not move it. */
 	vcpu_regs_get(other.vcpus[0], &regs);
 	back = sched_getcpu() == EXCL_FIRST_CPU;
@@ -294,21 +366,66 @@ static void thread_of_two(void)
 	ksft_test_result(has_affinity(0, was), "its mask is what it was\n");
 }
 
+/*
+ * The bandwidth of a SCHED_DEADLINE task is of the CPUs that it may run on: its vCPU does
+ * not have one to itself.
+ */
+static void deadline_thread(void)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr), .sched_policy = SCHED_DEADLINE, .sched_runtime = 10000000,
+		.sched_deadline = 100000000, .sched_period = 100000000,
+	}, other = { .size = sizeof(other) };
+	struct excl_counters c;
+	struct excl_vm ex = { };
+	bool runs, again = true;
+	cpu_set_t was, all;
+	int i, r;
+
+	/* It has to be allowed wherever its domain is. */
+	sched_getaffinity(0, sizeof(was), &was);
+	memset(&all, 0xff, sizeof(all));
+	set_affinity(0, all);
+	excl_vm_create(&ex, 1, sync_code);
+	/* KVM makes a thread of its own at the first KVM_RUN, and such a task may not fork. */
+	vcpu_run_complete_io(ex.vcpus[0]);
+	r = syscall(SYS_sched_setattr, 0, &attr, 0) ? errno : 0;
+	if (r)
+		ksft_print_msg("sched_setattr: %s\n", strerror(r));
+	runs = cpu_after_run(&ex) != EXCL_FIRST_CPU;
+	excl_counters_read(ex.vcpus[0], &c);
+	runs &= !c.attaches;
+	ksft_test_result(!r && runs, "a SCHED_DEADLINE thread's vCPU runs, on a control CPU\n");
+	syscall(SYS_sched_setattr, 0, &other, 0);
+	ksft_test_result(cpu_after_run(&ex) == EXCL_FIRST_CPU, "and gets its CPU as another one\n");
+	r = syscall(SYS_sched_setattr, 0, &attr, 0) ? errno : 0;
+	ksft_test_result(r == EPERM, "which cannot become SCHED_DEADLINE: %s\n", strerror(r));
+	excl_vm_destroy(&ex);
+	/* What the domains have counted is right again. */
+	for (i = 0; i < 3 && again; i++)
+		again = !syscall(SYS_sched_setattr, 0, &attr, 0) &&
+			!syscall(SYS_sched_setattr, 0, &other, 0);
+	ksft_test_result(again, "and can afterwards\n");
+	set_affinity(0, was);
+}
+
 int main(int argc, char **argv)
 {
 	ksft_print_header();
-	excl_require(2);
+	excl_require(3);
 	TEST_REQUIRE(!excl_stock());
 	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset");
 	if (mkdir(GROUP, 0755) && errno != EEXIST)
 		ksft_exit_skip("no cgroups with cpusets: %s\n", strerror(errno));
-	ksft_set_plan(28);
+	ksft_set_plan(35);
 	pinned_task(false);
 	pinned_task(true);
+	user_timer();
 	setaffinity();
 	cpuset();
 	vcpu_thread();
 	thread_of_two();
+	deadline_thread();
 	if (rmdir(GROUP))
 		ksft_print_msg("rmdir: %s\n", strerror(errno));
 	ksft_finished();

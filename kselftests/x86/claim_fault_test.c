@@ -2,9 +2,9 @@
 /*
  * Prove that a claim that fails at any of its steps has changed nothing.
  *
- * Of all steps that may fail the kernel has the Nth one fail, for N from 1 until the claim
- * succeeds: each allocation of memory, and each function of the claim that
- * CONFIG_FAIL_FUNCTION knows.
+ * Each function of the claim that CONFIG_FAIL_FUNCTION knows fails, by name.  Then, of all
+ * steps that may fail, the kernel has the Nth one fail, for N from 1 until the claim
+ * succeeds: each allocation of memory, and each of those functions.
  * Then the claim says so with an errno that is documented, and a snapshot of the host is as
  * before, in both directions.  The same for the release, which cannot fail: what has failed
  * on its way is made up for.
@@ -21,8 +21,6 @@
 /* Far more than a claim has. */
 #define STEPS		500
 
-/* How long the host may take until it is as before. */
-
 static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
 
 /* What a claim consists of, and what each part says where it fails. */
@@ -37,7 +35,12 @@ static const struct {
 	{ "move_misplaced_tasks", EBUSY },
 	{ "tick_remote_install", EBUSY },
 	{ "guest_irq_start", EBUSY },
+	{ "kvm_excl_verify_entries", EBUSY },
+	{ "kvm_excl_verify_descriptors", EBUSY },
 };
+
+/* It is called when the first CPUs are claimed, and when there were none for a minute. */
+#define FIRST_TIME	"ipi_nmi_get"
 
 static struct excl_snapshot before;
 
@@ -49,17 +52,23 @@ static void write_or_fail(const char *path, const char *text)
 		ksft_exit_fail_msg("%s: %s\n", path, strerror(r));
 }
 
-static void set_up(void)
+static void inject(unsigned int step)
 {
 	char path[128], text[32];
-	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		write_or_fail(FAIL_FUNCTION "inject", steps[i].name);
-		snprintf(path, sizeof(path), FAIL_FUNCTION "%s/retval", steps[i].name);
-		snprintf(text, sizeof(text), "%#lx", (unsigned long)-steps[i].error);
-		write_or_fail(path, text);
-	}
+	write_or_fail(FAIL_FUNCTION "inject", steps[step].name);
+	snprintf(path, sizeof(path), FAIL_FUNCTION "%s/retval", steps[step].name);
+	snprintf(text, sizeof(text), "%#lx", (unsigned long)-steps[step].error);
+	write_or_fail(path, text);
+}
+
+static void inject_none(void)
+{
+	write_or_fail(FAIL_FUNCTION "inject", "\n");
+}
+
+static void set_up(void)
+{
 	/* Nobody is told of each, and allocations that sleep fail, too. */
 	write_or_fail(FAIL_FUNCTION "verbose", "0");
 	write_or_fail(FAIL_SLAB "verbose", "0");
@@ -118,6 +127,30 @@ static bool documented(int error)
 	return error == ENOMEM || error == EBUSY || error == EOPNOTSUPP;
 }
 
+/* Each function fails by itself. */
+static void named_fail(void)
+{
+	struct kvm_excl_claim_cpus claim;
+	int ctx, error;
+	unsigned int i;
+	bool ok;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		inject(i);
+		write_or_fail(FAIL_FUNCTION "times", "-1");
+		write_or_fail(FAIL_FUNCTION "probability", "100");
+		ctx = excl_open();
+		error = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
+		write_or_fail(FAIL_FUNCTION "probability", "0");
+		inject_none();
+		ok = error == steps[i].error ? as_before() :
+		     !error && !strcmp(steps[i].name, FIRST_TIME);
+		close(ctx);
+		ok = ok && as_before();
+		ksft_test_result(ok, "%s fails: %s\n", steps[i].name, strerror(error));
+	}
+}
+
 /* Each step of a claim fails in turn. */
 static void claim_fails(void)
 {
@@ -144,7 +177,7 @@ static void claim_fails(void)
 	}
 	ksft_print_msg("%u steps, %u of them end the claim, %u are made up for\n", n - 1,
 		       refused, done);
-	ksft_test_result(ok && !failed && refused >= ARRAY_SIZE(steps),
+	ksft_test_result(ok && !failed && refused >= ARRAY_SIZE(steps) - 1,
 			 "a claim that fails changes nothing\n");
 }
 
@@ -172,6 +205,9 @@ static void release_fails(void)
 
 int main(int argc, char **argv)
 {
+	unsigned int i;
+	int ctx;
+
 	ksft_print_header();
 	excl_require(2);
 	TEST_REQUIRE(!excl_stock());
@@ -179,15 +215,22 @@ int main(int argc, char **argv)
 		ksft_exit_skip("the kernel has no CONFIG_FAIL_FUNCTION\n");
 	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	TEST_ASSERT(nth_fd >= 0, FAIL_NTH ": %s", strerror(errno));
-	ksft_set_plan(2);
+	ksft_set_plan(ARRAY_SIZE(steps) + 2);
 	set_up();
 	if (!put_irq_there())
 		ksft_exit_fail_msg("no interrupt can be put on CPU %u\n", cpus[1]);
 	ksft_print_msg("%s: %u\n", irq_path, cpus[1]);
 	excl_snapshot_take(&before);
+	named_fail();
+	/* From here on each claim has the same steps. */
+	TEST_ASSERT(!excl_claim(ctx = excl_open(), cpus, ARRAY_SIZE(cpus)), "claim: %s",
+		    strerror(errno));
+	close(ctx);
+	for (i = 0; i < ARRAY_SIZE(steps); i++)
+		inject(i);
 	claim_fails();
 	release_fails();
-	write_or_fail(FAIL_FUNCTION "inject", "\n");
+	inject_none();
 	write_or_fail(irq_path, irq_mask);
 	ksft_finished();
 }

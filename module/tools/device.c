@@ -153,8 +153,12 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 			 cpu, task);
 		break;
 	case KVM_EXCL_OBSTACLE_IRQ:
-		complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; see /proc/irq/%d",
-			 cpu, claim->obstacle_id, name, claim->obstacle_id);
+		if (claim->obstacle_id < 0)
+			complain("CPU %u cannot be taken: %s keeps coming, and no interrupt of the host has it; report it",
+				 cpu, name);
+		else
+			complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; see /proc/irq/%d",
+				 cpu, claim->obstacle_id, name, claim->obstacle_id);
 		break;
 	case KVM_EXCL_OBSTACLE_VECTORS:
 		complain("the other CPUs have too few interrupt vectors, by %d: choose fewer CPUs, or give the devices fewer queues",
@@ -173,6 +177,10 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 	case KVM_EXCL_OBSTACLE_NOTIFIED:
 		complain("CPU %u cannot be taken: %s, of another VM, is notified there; report it",
 			 cpu, task);
+		break;
+	case KVM_EXCL_OBSTACLE_TIMER:
+		complain("CPU %u cannot be taken: its clock event device does not give way; report it with /proc/timer_list",
+			 cpu);
 		break;
 	default:
 		complain("the CPUs cannot be taken now (see the kernel log)");

@@ -8,7 +8,7 @@ from . import records
 from .tests import results_of
 
 OBSTACLES = ("none", "owned", "pinned", "partition", "task", "irq", "vectors", "sched_ext",
-             "deadline", "entry", "notified")
+             "deadline", "entry", "notified", "timer")
 
 
 def host_claims(path):

@@ -152,6 +152,7 @@ struct kvm_excl_get_info {
  * @KVM_EXCL_OBSTACLE_ENTRY: an entry of interrupt remapping that still names one of the CPUs
  *			     a second after its interrupt has left
  * @KVM_EXCL_OBSTACLE_NOTIFIED: hardware notifies a vCPU of another VM on one of the CPUs
+ * @KVM_EXCL_OBSTACLE_TIMER: the clock event device of one of the CPUs cannot be replaced
  */
 enum kvm_excl_obstacle {
 	KVM_EXCL_OBSTACLE_NONE = 0,
@@ -165,6 +166,7 @@ enum kvm_excl_obstacle {
 	KVM_EXCL_OBSTACLE_DEADLINE = 8,
 	KVM_EXCL_OBSTACLE_ENTRY = 9,
 	KVM_EXCL_OBSTACLE_NOTIFIED = 10,
+	KVM_EXCL_OBSTACLE_TIMER = 11,
 };
 
 #define KVM_EXCL_OBSTACLE_NAME_LEN	64
@@ -179,10 +181,11 @@ enum kvm_excl_obstacle {
  * @obstacle: out, with EBUSY, enum kvm_excl_obstacle
  * @obstacle_cpu: out, the CPU that it is about
  * @obstacle_id: out, of a task its PID, 0 when that cannot be seen from here; of an
- *		 interrupt its number; of vectors, how many there are too few; of an entry
- *		 its vector
+ *		 interrupt its number, -1 when no interrupt of the host has the vector that
+ *		 keeps coming; of vectors, how many there are too few; of an entry its vector
  * @reserved: must be 0
- * @obstacle_name: out, of the task, the interrupt, the partition's cgroup, or the device;
+ * @obstacle_name: out, of the task, the interrupt or "vector N", the partition's cgroup, or
+ *		   the device;
  *		   empty when the task cannot be seen from here
  *
  * A context claims once.  All of the CPUs are taken, or none.
