@@ -157,7 +157,7 @@ echo 3 >/proc/sys/vm/drop_caches
 vmm_memory="memory-backend-file,id=memory,size=256M,mem-path=$tmp/disk/ram,share=on"
 echo "# threads of interrupt handlers: $(grep -l '^irq/' /proc/[0-9]*/comm | grep -c .)"
 # Before the claim none has anything to do there any more.
-trace_threads || echo "# no trace of them"
+trace_threads || { echo "Bail out! no trace of the threads of interrupts"; exit 1; }
 start_linux 2 linux/initramfs.cpio "" host bin/kvm-exclusive run --cpus "$cpus" --
 bad=0
 bad_threads=none
@@ -181,6 +181,7 @@ wait "$vmm"
 status=$?
 vmm=
 umount "$tmp/disk" 2>/dev/null
+rmdir "$trace" 2>/dev/null
 check "a guest whose memory is on such a disk comes to its end" said '^end$'
 check "its VMM ended well" test "$status" -eq 0
 check "no interrupt was on an owned CPU meanwhile" test "$bad" -eq 0
