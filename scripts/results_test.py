@@ -11,11 +11,139 @@ import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 sys.dont_write_bytecode = True
-from results import tests as results  # noqa: E402  beside this file
+from results import lists, tests as results  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
+
+
+class Directory(unittest.TestCase):
+    """With a directory of its own."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def write(self, name, text, mode=0o644):
+        path = os.path.join(self.dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+
+class Lists(Directory):
+    TESTS = """# A comment
+[qemu]
+a_test required timeout=90	# what it proves # and more
+b_test 2000 50 eoi-first full kernel=rig
+c_test platform=intel
+d_test kernel=plain
+[soak-fuzz]
+f_test 60 @ required timeout=300
+[control]
+smm_test tries=3
+-amx_test	# AMX
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.enterContext(mock.patch.object(lists, "TESTS", self.write("tests", self.TESTS)))
+
+    def names(self, source, platform="amd", flavour="exclusive", **more):
+        return [test["test"] for test in lists.plan(source, platform, flavour, **more)]
+
+    def test_the_real_one(self):
+        path = os.path.join(SCRIPTS, "..", "kselftests", "tests")
+        groups = {test.group for test in lists.parse(path, True)}
+        self.assertEqual(groups, set(lists.GROUPS))
+
+    def test_lines(self):
+        tests = lists.find("qemu")
+        self.assertEqual(tests[0], lists.Test("qemu", "a_test", required=True, timeout=90,
+                                              what="what it proves # and more"))
+        self.assertEqual([lists.line_of(test) for test in tests], [
+            "a_test required timeout=90", "b_test 2000 50 eoi-first full kernel=rig",
+            "c_test platform=intel", "d_test kernel=plain"])
+        self.assertEqual([lists.line_of(test) for test in lists.find("control")],
+                         ["smm_test tries=3", "-amx_test"])
+
+    def test_errors_have_their_place(self):
+        for line, what in (
+                ("[nothing]", "there is no nothing, but qemu"), ("[qemu", "there is no|no .GROUP"),
+                ("[smt] x_test", "no nothing|there is no"),
+                ("x_test timout=3", "no such option: timout=3"),
+                ("x_test kernel=debug", "there is no debug, but rig, plain"),
+                ("x_test platform=arm", "there is no arm"),
+                ("x_test timeout=0", "a number from 1 on: 0"), ("x_test tries=x", "a number"),
+                ("x_test required requird", "no such option, or an argument behind one: requird"),
+                ("x_test full full", "twice: full"), ("x_test 'a", "would have to be quoted"),
+                ('x_test "a"', "would have to be quoted"), ("x/test", "no name of a test: x/test"),
+                ("-x_test full # REASON", "what is left out has no arguments")):
+            path = self.write("list", "a_test\n# a comment\n%s\n" % line)
+            with self.assertRaisesRegex(ValueError, "list:3: .*(%s)" % what, msg=line):
+                lists.parse(path)
+        path = self.write("list", "[qemu]\na_test\n[qemu]\n")
+        with self.assertRaisesRegex(ValueError, "list:3: a group twice"):
+            lists.parse(path)
+        path = self.write("list", "a_test\n[qemu]\n")
+        with self.assertRaisesRegex(ValueError, "list:1: before the first group"):
+            lists.parse(path, True)
+        with self.assertRaisesRegex(ValueError, "neither a group of tests nor a file: qemo"):
+            lists.find("qemo")
+        done = subprocess.run([os.path.join(SCRIPTS, "results.py"), "tests", path + ".none"],
+                              check=False, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+
+    def test_selection(self):
+        self.assertEqual(self.names("qemu"), ["a_test", "d_test"])
+        self.assertEqual(self.names("qemu", full="1"),
+                         ["a_test", "b_test 2000 50 eoi-first", "d_test"])
+        self.assertEqual(self.names("qemu", "intel"), ["a_test", "c_test", "d_test"])
+        self.assertEqual(self.names("qemu", flavour="debug", full="1"),
+                         ["a_test", "b_test 2000 50 eoi-first"])
+        for flavour in ("debian", "debian-rt"):
+            self.assertEqual(self.names("qemu", flavour=flavour, full="1"), ["a_test"])
+        self.assertEqual(self.names("qemu", flavour="stock", full="1"),
+                         ["a_test", "b_test 2000 50 eoi-first", "d_test"])
+        self.assertEqual(self.names("control"), ["smm_test"])
+        with self.assertRaisesRegex(ValueError, "no test of .* platform amd and the kernel"):
+            self.names(self.write("list", "x_test platform=intel\n"))
+        with self.assertRaisesRegex(ValueError, "there is no arm"):
+            self.names("qemu", "arm")
+
+    def test_shares_are_all_and_apart(self):
+        path = self.write("list", "".join("x%d_test\n" % i for i in range(1, 8)))
+        shares = [self.names(path, share="%d/3" % k) for k in (1, 2, 3)]
+        self.assertEqual(shares[0], ["x1_test", "x4_test", "x7_test"])
+        self.assertEqual(sorted(sum(shares, [])), self.names(path))
+        for share in ("3/2", "0/2", "1", "1/x"):
+            with self.assertRaises(ValueError, msg=share):
+                self.names(path, share=share)
+
+    def test_rounds(self):
+        self.assertEqual(self.names("soak-fuzz", rounds="3"),
+                         ["f_test 60 1", "f_test 60 2", "f_test 60 3"])
+        self.assertEqual(self.names("soak-fuzz", at="1000"), ["f_test 60 1000"])
+
+    def test_plan(self):
+        host, judged = os.path.join(self.dir, "plan"), os.path.join(self.dir, "plan.jsonl")
+        lists.do_plan(host, judged, "qemu", "platform=amd", "flavour=debug", "limit=300",
+                      "slow=3", "full=1", "share=", "rounds=")
+        with open(host, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "270\t1\ta_test\n300\t1\tb_test 2000 50 eoi-first\n")
+        with open(judged, encoding="utf-8") as file:
+            self.assertEqual([json.loads(line) for line in file][0], {
+                "test": "a_test", "required": True, "tap": True, "seconds": 270, "tries": 1,
+                "flavour": "debug", "what": "what it proves # and more"})
+        self.assertEqual([(test["tries"], test["tap"]) for test in
+                          lists.plan("control", "amd", "exclusive")], [(3, False)])
+        # The tree's own are known in each group.
+        path = self.write("list", "amx_test\n")
+        self.assertFalse(lists.plan(path, "amd", "exclusive")[0]["tap"])
 
 
 class Lines(unittest.TestCase):

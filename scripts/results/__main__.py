@@ -15,6 +15,16 @@
   results.py document FILE DIR
       Write the reports in DIR into their places in FILE.
 
+  results.py plan FILE JSON SOURCE platform=NAME flavour=NAME [KEY=VALUE...]
+      Which tests of SOURCE, a group of kselftests/tests or a file of that form, run there:
+      FILE for scripts/test/host.sh, JSON for what judges them. lists.py has the keys.
+  results.py tests SOURCE...
+      The tests of SOURCE, one a line; "-NAME" is left out.
+  results.py programs SOURCE...
+      The programs of those that are run.
+  results.py hashes
+      Of each group "tests-GROUP HASH", of what its lines say.
+
   results.py summary RESULTS [NAME]
       One run of tests: what did not pass, and how many did.
   results.py control LIST UNPATCHED PATCHED
@@ -40,7 +50,7 @@ is judged is good, 1 when it is not, 2 when it cannot be read.
 import inspect
 import sys
 
-from . import records, tests
+from . import lists, records, tests
 
 
 def show(judged):
@@ -92,6 +102,8 @@ def do_document(path, directory):
 COMMANDS = {"exits": do_exits, "latency": do_latency, "quiet": do_quiet,
             "host": do_host,
             "report": do_report, "document": do_document,
+            "plan": lists.do_plan, "tests": lists.do_tests, "programs": lists.do_programs,
+            "hashes": lists.do_hashes,
             "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
             "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
             "parts": tests.do_parts, "log": tests.do_log}
