@@ -84,6 +84,8 @@ verdict "version $version" "$tmp/version"
 
 for judge in results_test measured_test; do
 	"$TOP/scripts/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
+	# The kernel tree is there.
+	grep 'skipped=' "$tmp/judge.out" || :
 done >"$tmp/judge"
 verdict "what judges the results" "$tmp/judge"
 

@@ -14,9 +14,10 @@ import unittest
 from unittest import mock
 
 sys.dont_write_bytecode = True
-from results import lists, tests as results  # noqa: E402  beside this file
+from results import ktap, lists, tests as results  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
+TREE = os.path.join(SCRIPTS, "..", "build", "exclusive", "linux")
 
 
 class Directory(unittest.TestCase):
@@ -144,6 +145,116 @@ smm_test tries=3
         # The tree's own are known in each group.
         path = self.write("list", "amx_test\n")
         self.assertFalse(lists.plan(path, "amd", "exclusive")[0]["tap"])
+
+
+def planned(name="x_test", required=False, tap=True, seconds=60, flavour="exclusive"):
+    return {"test": name, "required": required, "tap": tap, "seconds": seconds,
+            "flavour": flavour, "tries": 1, "what": ""}
+
+
+TAP = "Random seed: 0x6b8b4567\nTAP version 13\n"
+GOOD = TAP + "1..2\n# all well\nok 1 one\nok 2 - two # 2\n# Totals: pass:2\n"
+
+
+@unittest.skipUnless(os.path.isdir(TREE), "no kernel tree: make apply")
+class Ktap(unittest.TestCase):
+    """What a test printed, and its exit status."""
+
+    def judged(self, text, status=0, late=False, **more):
+        return ktap.judge(ktap.load(TREE), planned(**more), status, late, text.splitlines())
+
+    def failed(self, reason, text, status=0, **more):
+        self.assertEqual(self.judged(text, status, **more), ("fail", reason))
+
+    def test_good(self):
+        self.assertEqual(self.judged(GOOD, required=True), ("pass", ""))
+        self.assertEqual(self.judged(TAP + "1..2\nok 1 # XFAIL as known\nok 2\n"), ("pass", ""))
+
+    def test_failed_case(self):
+        bad = TAP + "1..3\n# a\nok 1 one\n# sent 5, lost 1\nnot ok 2 two\nok 3 three\n"
+        self.failed("status 1: ok 1 one;# sent 5, lost 1;not ok 2 two", bad, 1)
+        self.failed("status 0, but a case failed: ok 1 one;# sent 5, lost 1;not ok 2 two", bad)
+        self.failed("status 4, but a case failed: ok 1 one;# sent 5, lost 1;not ok 2 two", bad, 4)
+        self.failed("status 1: 1..2;ok 1 one;Bail out! open: no",
+                    TAP + "1..2\nok 1 one\nBail out! open: no\n", 1)
+        self.assertEqual(len(self.judged(TAP + "1..1\nnot ok 1 " + 999 * "x", 1)[1]),
+                         len("status 1: ") + 400)
+
+    def test_bad_status(self):
+        self.failed("status 1, though all planned cases passed: # Totals: pass:2", GOOD, 1)
+        self.failed("status 137, though all planned cases passed: # Totals: pass:2", GOOD, 137)
+
+    def test_cases_are_missing(self):
+        few = TAP + "1..3\nok 1 one\nok 2 two\n"
+        self.failed("status 0, but 2 of 3 planned cases: ok 2 two", few)
+        self.failed("status 139, 2 of 3 planned cases: ok 2 two", few, 139)
+        self.failed("status 0, but 0 of 3 planned cases: 1..3", TAP + "1..3\n")
+
+    def test_cases_too_many(self):
+        self.failed("status 0, but 3 of 2 planned cases: ok 3 three",
+                    TAP + "1..2\nok 1 one\nok 2 two\nok 3 three\n")
+
+    def test_cases_out_of_order(self):
+        self.assertRegex(self.judged(TAP + "1..2\nok 1 one\nok 3 three\n")[1],
+                         "status 0, but .*Expected test number 2 but found 3")
+
+    def test_no_plan(self):
+        self.failed("status 0, but no plan: ok 1 one", TAP + "ok 1 one\n")
+        self.failed("status 0, but a plan behind the results, or in their middle: 1..1",
+                    TAP + "ok 1 one\n1..1\n")
+        self.assertEqual(self.judged(TAP + "1..0\n")[0], "fail")
+
+    def test_a_plan_in_the_middle(self):
+        self.assertEqual(self.judged(TAP + "1..3\nok 1 one\nTAP version 13\n1..2\n# ok 1\n"
+                                     "ok 2 two\nok 3 three\n")[0], "fail")
+
+    def test_no_tap(self):
+        alone = "Random seed: 0x6b8b4567\n"
+        self.failed("status 0, but no TAP: Random seed: 0x6b8b4567", alone)
+        self.failed("status 0, but no TAP: no output", "")
+        self.assertEqual(self.judged(alone, tap=False), ("pass", ""))
+        self.failed("status 254:   lost it", alone + "  lost it\n", 254, tap=False)
+        self.failed("status 127: not there", "not there\n", 127)
+
+    def test_timeout(self):
+        self.failed("no end within 60 s", TAP + "1..2\nnot ok 1 no end in time\n", 124, late=True)
+
+    def test_skips(self):
+        none = "1..0 # SKIP no IOMMU\n"
+        for text, status in ((TAP + none, 4), (TAP + none, 0), (none, 4), (none, 0)):
+            self.assertEqual(self.judged(text, status), ("skip", "1..0 # SKIP no IOMMU"))
+            self.assertEqual(self.judged(text, status, required=True),
+                             ("required-skip", "1..0 # SKIP no IOMMU"))
+        some = TAP + "1..2\nok 1 one\nok 2 # SKIP a cpuset of version 1 - %s\n"
+        here, elsewhere = some % "none", some % "not in this kernel"
+        self.assertEqual(self.judged(here), ("pass", ""))
+        self.assertEqual(self.judged(here, required=True),
+                         ("required-skip", "ok 2 # SKIP a cpuset of version 1 - none"))
+        for flavour in ("exclusive", "debug", "stock"):
+            self.assertEqual(self.judged(elsewhere, required=True, flavour=flavour)[0],
+                             "required-skip")
+        for flavour in ("debian", "debian-rt"):
+            self.assertEqual(self.judged(elsewhere, required=True, flavour=flavour), ("pass", ""))
+            self.assertEqual(self.judged(here, required=True, flavour=flavour)[0],
+                             "required-skip")
+        both = TAP + "1..2\nok 1 # SKIP x not in this kernel\nok 2 # SKIP y\n"
+        self.assertEqual(self.judged(both, required=True, flavour="debian"),
+                         ("required-skip", "ok 2 # SKIP y"))
+
+    def test_suites(self):
+        suite = ("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n    1..2\n"
+                 "    ok 1 one\n%s# s: pass:2\n%s 1 s\n")
+        self.assertEqual(self.judged(suite % ("    ok 2 two\n", "ok")), ("pass", ""))
+        self.assertRegex(self.judged(suite % ("", "ok"))[1], "status 0, but 1 of 2 .* in s")
+        self.assertEqual(self.judged(suite % ("    not ok 2 two\n", "not ok"), 1)[1],
+                         "status 1:     1..2;    ok 1 one;    not ok 2 two")
+        self.assertEqual(self.judged(suite % ("    not ok 2 two\n", "ok"))[0], "fail")
+
+    def test_no_tree(self):
+        with self.assertRaisesRegex(ValueError, "no parser of KTAP in /nowhere"):
+            with mock.patch.dict(sys.modules):
+                sys.modules.pop("kunit_parser", None)
+                ktap.load("/nowhere")
 
 
 class Lines(unittest.TestCase):
