@@ -11,7 +11,7 @@
 #   - each UAPI header compiles alone, as C and as C++
 #   - patches/series applies to the base without fuzz
 #   - regenerating patches/ from the result gives the same bytes
-#   - the list of control tests has each KVM selftest of the tree
+#   - kselftests/tests can be read, and its group control has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
 #     module; what is installed for that kernel runs, and has its page
 #   - what judges tests and measurements does so (scripts/*_test.py)
@@ -43,11 +43,11 @@ results=${RESULTS:-/dev/null}
 verdict() {
 	if [ ! -s "$2" ]; then
 		say "check: ok    $1"
-		say "pass check 0 $1" >>"$results"
+		result pass check "$1" >>"$results"
 		return
 	fi
 	say "check: FAIL  $1 ($(wc -l <"$2") lines)"
-	say "fail check 0 $1: $(head -n 1 "$2")" >>"$results"
+	result fail check "$1: $(head -n 1 "$2")" >>"$results"
 	{
 		echo "--- $1"
 		cat "$2"
@@ -153,9 +153,10 @@ fi
 
 sed -n 's/^TEST_GEN_PROGS_x86_64 *+\{0,1\}= *\(x86_64\/\)\{0,1\}//p' \
 	"$tree/tools/testing/selftests/kvm/Makefile" | sort >"$tmp/tree-tests"
-sed -n 's/^-\{0,1\}\([A-Za-z0-9_]\{1,\}\).*/\1/p' "$TOP/kselftests/control" | sort >"$tmp/our-tests"
+# Those that are left out begin with a "-".
+"$TOP/scripts/results.py" tests control 2>"$tmp/control" | sed 's/^-//; s/ .*//' | sort >"$tmp/our-tests"
 diff "$tmp/tree-tests" "$tmp/our-tests" |
-	sed -n 's/^< /not in kselftests\/control: /p; s/^> /no test of the tree, or there twice: /p' >"$tmp/control"
+	sed -n 's/^< /not in the group control: /p; s/^> /no test of the tree, or there twice: /p' >>"$tmp/control"
 verdict "control tests are all listed" "$tmp/control"
 
 # Sparse looks at the branch as it is checked out; the objects are not touched.
@@ -192,16 +193,16 @@ if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
 	verdict "make install, and what it installs runs" "$tmp/install"
 else
 	say "check: --    sparse needs a built kernel (make kernel)"
-	say "skip check 0 sparse: needs a built kernel" >>"$results"
+	result skip check "sparse: needs a built kernel" >>"$results"
 fi
 
 if [ -n "${FULL:-}" ]; then
 	if "$TOP/scripts/check-prefixes.sh"; then
 		say "check: ok    every prefix of the series compiles"
-		say "pass check 0 every prefix of the series compiles" >>"$results"
+		result pass check "every prefix of the series compiles" >>"$results"
 	else
 		say "check: FAIL  every prefix of the series compiles"
-		say "fail check 0 every prefix of the series compiles" >>"$results"
+		result fail check "every prefix of the series compiles" >>"$results"
 		bad=$((bad + 1))
 	fi
 fi

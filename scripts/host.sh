@@ -4,7 +4,7 @@
 # "make host": a host that does real work.  fio verifies what it writes to disks with a
 # queue for each CPU, and iperf3 sends through a network card of several queues, part of
 # both on CPUs that come and go, through so many claims and releases; then the tests of
-# what a working host needs (kselftests/list.host).  Two NUMA nodes; the platform is amd.
+# what a working host needs (the group host).  Two NUMA nodes; the platform is amd.
 # Saved as build/report/host.json and host.txt.
 #
 #   HOST_CLAIMS=N   claims (default: 1000)
@@ -14,13 +14,9 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-list=$(mktemp)
-trap 'rm -f "$list"' EXIT
-sed "s/^\([a-z_]*\) @ /\1 ${HOST_CLAIMS:-1000} /" "$TOP/kselftests/list.host" >"$list"
 status=0
-TEST_LIST=$list TEST_HOSTS=disks TEST_PART=host CONTROL=0 PLATFORM=amd "$TOP/scripts/test.sh" ||
-	status=$?
-"$TOP/scripts/results.py" host "$list" "$REPORT/test-host" "$REPORT/host.json" \
-	>"$REPORT/host.txt" || status=1
+TEST_LIST=host TEST_AT=${HOST_CLAIMS:-1000} TEST_HOSTS=disks TEST_PART=host CONTROL=0 PLATFORM=amd \
+	"$TOP/scripts/test.sh" || status=$?
+"$TOP/scripts/results.py" host "$REPORT/test-host" "$REPORT/host.json" >"$REPORT/host.txt" || status=1
 cat "$REPORT/host.txt"
 exit "$status"

@@ -92,6 +92,11 @@ need() {
 	done
 }
 
+# result RESULT NAME [REASON]: a line of results, as the tests' are.
+result() {
+	"$TOP/scripts/results.py" result "$@"
+}
+
 elapsed() {
 	elapsed_s=$(($(date +%s) - $1))
 	printf '%d:%02d' $((elapsed_s / 60)) $((elapsed_s % 60))

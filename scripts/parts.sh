@@ -48,27 +48,27 @@ parts_full() {
 	END
 }
 
-# Those with a list run the lines of kselftests/list.soak that begin with its name; the others
-# run once, however many rounds there are.  amd-debug has SVM on the debug kernel for
-# test-full; in Bochs it takes longer than a part of that may.
+# Those with TEST_LIST run that group in so many rounds; the others run once, however many
+# rounds there are.  amd-debug has SVM on the debug kernel for test-full; in Bochs it takes
+# longer than a part of that may.
 parts_soak() {
 	cat <<-END
-		amd-ipi 3 alone test.sh PLATFORM=amd LIST=ipi
-		amd-storm 2 alone test.sh PLATFORM=amd LIST=storm
-		amd-fuzz 2 alone test.sh PLATFORM=amd LIST=fuzz
-		amd-kicks 2 alone test.sh PLATFORM=amd LIST=kicks
-		devices 10 alone test.sh PLATFORM=amd LIST=devices TEST_HOSTS=devices
-		devices-debug 25 alone test.sh PLATFORM=amd FLAVOUR=debug LIST=devices TEST_HOSTS=devices
+		amd-ipi 3 alone test.sh PLATFORM=amd TEST_LIST=soak-ipi
+		amd-storm 2 alone test.sh PLATFORM=amd TEST_LIST=soak-storm
+		amd-fuzz 2 alone test.sh PLATFORM=amd TEST_LIST=soak-fuzz
+		amd-kicks 2 alone test.sh PLATFORM=amd TEST_LIST=soak-kicks
+		devices 10 alone test.sh PLATFORM=amd TEST_LIST=soak-devices TEST_HOSTS=devices
+		devices-debug 25 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_LIST=soak-devices TEST_HOSTS=devices
 		silicon 5 alone silicon.sh
 		amd-bochs-debug 40 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug
-		intel-ipi 10 beside test.sh PLATFORM=intel LIST=ipi
-		amd-bochs-ipi 10 beside test.sh PLATFORM=amd-bochs LIST=ipi
-		intel-storm 10 beside test.sh PLATFORM=intel LIST=storm
-		amd-bochs-storm 10 beside test.sh PLATFORM=amd-bochs LIST=storm
-		intel-fuzz 10 beside test.sh PLATFORM=intel LIST=fuzz
-		amd-bochs-fuzz 10 beside test.sh PLATFORM=amd-bochs LIST=fuzz
-		intel-kicks 10 beside test.sh PLATFORM=intel LIST=kicks
-		amd-bochs-kicks 10 beside test.sh PLATFORM=amd-bochs LIST=kicks
+		intel-ipi 10 beside test.sh PLATFORM=intel TEST_LIST=soak-ipi
+		amd-bochs-ipi 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-ipi
+		intel-storm 10 beside test.sh PLATFORM=intel TEST_LIST=soak-storm
+		amd-bochs-storm 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-storm
+		intel-fuzz 10 beside test.sh PLATFORM=intel TEST_LIST=soak-fuzz
+		amd-bochs-fuzz 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-fuzz
+		intel-kicks 10 beside test.sh PLATFORM=intel TEST_LIST=soak-kicks
+		amd-bochs-kicks 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-kicks
 	END
 }
 
@@ -140,10 +140,11 @@ inputs() {
 	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
 	say "module $(hash_of module scripts/module.sh)"
 	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/nested kselftests/x86)"
-	for i_list in list list.smt list.devices list.disks list.bochs list.silicon control; do
-		say "$i_list $(hash_of "kselftests/$i_list")"
-	done
-	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/control.sh scripts/payload.sh scripts/measure/pin.sh scripts/test)"
+	# What the lines of each group say, in whatever form.
+	"$TOP/scripts/results.py" hashes
+	# What a test printed is judged once, and its result remembered.
+	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/payload.sh scripts/measure/pin.sh scripts/test \
+		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
 	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
@@ -159,7 +160,7 @@ inputs() {
 environment=$({
 	env | grep -E '^(APPEND|BOCHS_.*|CONTROL_TIMEOUT|FULL|KERNEL|RIG_.*|SEEDS?|SILICON.*|TEST_.*)=' | sort
 	[ -z "${KERNEL:-}" ] || cat "$KERNEL"
-	[ -z "${TEST_LIST:-}" ] || cat "$TEST_LIST"
+	[ -z "${TEST_LIST:-}" ] || "$TOP/scripts/results.py" tests "$TEST_LIST" || :
 	[ -z "${TEST_DIR:-}" ] || find "$TEST_DIR" -type f -exec cat {} +
 } 2>/dev/null | digest)
 
@@ -174,12 +175,17 @@ part_inputs() {
 	esac
 	case $1 in
 	*check.sh*) ;;
-	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon list.bochs list.silicon" ;;
-	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig control" ;;
-	*TEST_HOSTS=devices*) pi_names="$pi_names list.devices" ;;
-	*TEST_HOSTS=disks*) pi_names="$pi_names list.disks" ;;
-	*PLATFORM=amd\ *) pi_names="$pi_names list list.smt" ;;
-	*) pi_names="$pi_names rig-bochs bochs list.bochs" ;;
+	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon tests-silicon" ;;
+	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig tests-control" ;;
+	*PLATFORM=amd\ *)
+		# As test.sh has it.
+		pi_hosts=$(say "$1" | sed -n 's/.* TEST_HOSTS=\([^ ]*\).*/\1/p' | tr ',' ' ')
+		for pi_host in ${pi_hosts:-list smt devices disks}; do
+			[ "$pi_host" != list ] || pi_host=qemu
+			pi_names="$pi_names tests-$pi_host"
+		done
+		;;
+	*) pi_names="$pi_names rig-bochs bochs tests-bochs" ;;
 	esac
 	grep -E "^($(say "$pi_names" | tr ' ' '|')) " "$2"
 	# The line itself, but for what it is expected to take.

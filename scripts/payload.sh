@@ -26,4 +26,3 @@ cp "$GUEST_INITRAMFS" "$BUILD/guest-devices.cpio.gz" "$BUILD/guest-disk.img" "$d
 if [ -d "$tests" ]; then
 	find "$tests" -type f -perm -u+x ! -name '*.o' -exec cp {} "$dir/kselftests/" \;
 fi
-[ ! -f "$TOP/kselftests/list" ] || cp "$TOP/kselftests/list" "$dir/kselftests/"

@@ -56,7 +56,9 @@ SILICON = {"seeds": [1], "platforms": ["intel"], "ran": {}, "ranges": [
     {"platform": "intel", "symbol": "f", "instructions": 9, "nmi": 9, "interrupt": 1}],
     "injected": {"late_ipis": 1, "late_timers": 2, "smis": 3, "spurious_nmis": 4},
     "tests": {"passed": 5, "failed": 0}, "failed": [], "lost": 0, "doubled": 0}
-RESULTS = "amd pass x_test 1\namd fail y_test 2 oh\namd wall 9 1\n"
+RESULTS = [{"run": "amd", "result": "pass", "name": "x_test", "seconds": 1, "reason": ""},
+           {"run": "amd", "result": "fail", "name": "y_test", "seconds": 2, "reason": "oh"},
+           {"run": "amd", "seconds": 9, "status": 1}]
 # Two loads and one with devices have exits and kicks; one figure for each of the others.
 FIGURES = 2 * (2 + 2) + 2 + 5
 
@@ -74,8 +76,8 @@ class Report(unittest.TestCase):
                   encoding="utf-8") as file:
             for us in (1000, 2000, 3100):
                 file.write(json.dumps({"errno": 0, "claim_us": us}) + "\n")
-        with open(self.path("tests.results"), "w", encoding="utf-8") as file:
-            file.write(RESULTS)
+        with open(self.path("tests.results.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in RESULTS)
 
     def path(self, *names):
         return os.path.join(self.dir, *names)

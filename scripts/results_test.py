@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of results.py, and of tests.sh with parts that only say how they ended."""
+"""Tests of results.py and of what runs in the host, and of tests.sh with parts that only say
+how they ended."""
 
 import json
 import os
@@ -14,10 +15,30 @@ import unittest
 from unittest import mock
 
 sys.dont_write_bytecode = True
-from results import ktap, lists, tests as results  # noqa: E402  beside this file
+from results import judge, ktap, lists, tests as results  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.join(SCRIPTS, "..", "build", "exclusive", "linux")
+
+
+def result(line):
+    """A record of "RESULT NAME[:ARG...] SECONDS REASON"."""
+    words = line.split(None, 3) + [""]
+    return {"result": words[0], "name": words[1].replace(":", " "), "seconds": int(words[2]),
+            "reason": words[3]}
+
+
+def run_of(lines):
+    """Those of "RUN RESULT NAME SECONDS REASON", and of "RUN wall SECONDS STATUS"."""
+    found = []
+    for line in lines:
+        run, _, rest = line.partition(" ")
+        words = rest.split()
+        if words[0] == "wall":
+            found.append({"run": run, "seconds": int(words[1]), "status": int(words[2])})
+        else:
+            found.append({"run": run, **result(rest)})
+    return found
 
 
 class Directory(unittest.TestCase):
@@ -257,48 +278,245 @@ class Ktap(unittest.TestCase):
                 ktap.load("/nowhere")
 
 
-class Lines(unittest.TestCase):
-    def parsed(self, line, *expected):
-        self.assertEqual(tuple(results.parse(line)), expected)
+@unittest.skipUnless(os.path.isdir(TREE), "no kernel tree: make apply")
+class Host(Directory):
+    """What a host has left of a plan."""
+
+    PLAN = ("a_test", "b_test 1", "b_test 1")
+
+    def host(self, left, verdict="PASS", began=3, plan=PLAN, name="host"):
+        self.write(name + "/plan.jsonl",
+                   "".join(json.dumps(planned(test)) + "\n" for test in plan))
+        self.write(name + "/records.jsonl",
+                   "".join(line if isinstance(line, str) else json.dumps(line) + "\n"
+                           for line in left))
+        self.write(name + "/tap/good", GOOD)
+        self.write(name + "/tap/bad", TAP + "1..1\nnot ok 1 oh\n")
+        self.write(name + "/tap/skip", TAP + "1..0 # SKIP no\n")
+        self.write(name + "/output.log", "".join("%d.50 %s\n" % (i, test) for i, test in
+                                                 enumerate(plan[:began])))
+        self.write(name + "/verdict", "FAIL: no verdict\n" + verdict + "\n")
+        return judge.Host(os.path.join(self.dir, name), ktap.load(TREE))
+
+    def results(self, *args, **more):
+        return [tuple(judged[:4]) for judged in self.host(*args, **more).results()]
+
+    @staticmethod
+    def record(test, status=0, seconds=1, timeout=False, tap="good"):
+        return {"test": test, "status": status, "seconds": seconds, "timeout": timeout,
+                "tap": "tap/" + tap}
+
+    def left(self):
+        return [{"step": "load the module", "status": 0}, self.record("a_test"),
+                self.record("b_test 1", 1, 2, tap="bad"),
+                self.record("b_test 1", 124, 60, True, "bad"),
+                {"step": "unload the module", "status": 0}, {"end": True}]
+
+    ENDED = [("pass", "a_test", 1, ""),
+             ("fail", "b_test 1", 2, "status 1: TAP version 13;1..1;not ok 1 oh"),
+             ("fail", "b_test 1", 60, "no end within 60 s")]
+
+    def test_all_ran(self):
+        self.assertEqual(self.results(self.left()), self.ENDED)
+
+    def test_a_module_stays(self):
+        left = self.left()
+        left[4]["status"] = 1
+        self.assertEqual(self.results(left),
+                         self.ENDED + [("fail", "unload the module", 0, "status 1")])
+
+    def test_a_splat_that_ends_nothing(self):
+        self.assertEqual(
+            self.results(self.left(), "FAIL: kernel log of the host: WARNING: x"),
+            self.ENDED + [("fail", "host", 0, "FAIL: kernel log of the host: WARNING: x; "
+                           "during: 1.50 b_test 1; 2.50 b_test 1")])
+
+    def test_the_host_goes_down(self):
+        panic = "FAIL: kernel log of the host: Kernel panic"
+        self.assertEqual(self.results(self.left()[:2], panic, 2), [
+            self.ENDED[0],
+            ("fail", "b_test 1", 0, "the host went down: %s; during: 0.50 a_test; "
+             "1.50 b_test 1" % panic),
+            ("fail", "b_test 1", 0, "did not run")])
+        # With half a record, which is none.
+        half = self.left()[:3] + ['{"test": "b_te']
+        self.assertEqual([r[3][:18] for r in self.results(half, panic)],
+                         ["", "status 1: TAP vers", "the host went down"])
+
+    def test_the_host_goes_down_between_tests(self):
+        self.assertEqual(self.results(self.left()[:2], "FAIL: no verdict", 1)[1:], [
+            ("fail", "b_test 1", 0, "did not run"), ("fail", "b_test 1", 0, "did not run"),
+            ("fail", "host", 0, "FAIL: no verdict; during: 0.50 a_test")])
+        self.assertEqual([r[1:4:2] for r in self.results([], "FAIL: no verdict", 0)], [
+            ("a_test", "did not run"), ("b_test 1", "did not run"), ("b_test 1", "did not run"),
+            ("host", "FAIL: no verdict; during: ")])
+        # Behind the last.
+        self.assertEqual(self.results(self.left()[:4], "FAIL: no verdict")[3][:2],
+                         ("fail", "host"))
+
+    def test_the_module_does_not_load(self):
+        self.assertEqual(
+            [r[1:] for r in self.results([{"step": "load the module", "status": 1}],
+                                         "FAIL: the command ended with status 1", 0)][2:],
+            [("b_test 1", 0, "did not run"), ("load the module", 0, "status 1"),
+             ("host", 0, "FAIL: the command ended with status 1; during: ")])
+
+    def test_a_record_of_another_test(self):
+        left = self.left()
+        left[1]["test"] = "z_test"
+        self.assertEqual(self.results(left)[0],
+                         ("fail", "a_test", 0, "its record is of z_test"))
+        # One that is missing though the host came to its end.
+        for began, reason in ((2, "did not run"), (3, "left no record")):
+            self.assertEqual(self.results(self.left()[:3] + [{"end": True}], began=began)[2:],
+                             [("fail", "b_test 1", 0, reason)])
+        # A crash has lost records.
+        self.assertEqual([r[3][:18] for r in self.results([], "FAIL: x", 2)],
+                         ["left no record", "the host went down", "did not run"])
+
+    def compared(self, unpatched, patched, **more):
+        return [tuple(r) for r in judge.control(
+            self.host(unpatched + [{"end": True}], plan=("smm_test",), name="stock"),
+            self.host(patched, plan=("smm_test",), name="patched", **more))]
+
+    def one(self, **more):
+        return [self.record("smm_test", **more)]
+
+    END = [{"end": True}]
+
+    def test_control_alike(self):
+        self.assertEqual(self.compared(self.one(seconds=4), self.one(seconds=6) + self.END),
+                         [("pass", "control/smm_test", 6, "")])
+        bad = self.one(status=254, tap="bad")
+        self.assertEqual(self.compared(bad, bad + self.END), [
+            ("pass", "control/smm_test", 1,
+             "the same on both: status 254: TAP version 13;1..1;not ok 1 oh")])
+        skip = self.one(status=4, tap="skip")
+        self.assertEqual(self.compared(skip, skip + self.END),
+                         [("skip", "control/smm_test", 1, "1..0 # SKIP no")])
+
+    def test_control_differ(self):
+        bad = self.one(status=1, tap="bad")
+        self.assertEqual(self.compared(self.one(), bad + self.END), [
+            ("fail", "control/smm_test", 1, "unpatched: pass (status 0); patched: fail "
+             "(status 1) status 1: TAP version 13;1..1;not ok 1 oh")])
+        other = self.one(status=254, tap="bad")
+        self.assertEqual(self.compared(bad, other + self.END)[0][0], "fail")
+
+    def test_control_none(self):
+        self.assertEqual(self.compared([], self.one() + self.END), [
+            ("fail", "control/smm_test", 1, "unpatched: left no record; patched: pass (status 0)")])
+        # Alike, and no good.
+        self.assertEqual([r[:2] for r in self.compared([], [], verdict="FAIL: x")],
+                         [("fail", "control/smm_test")])
+        self.assertEqual(self.compared(self.one(), self.one(), verdict="FAIL: x")[1][:2],
+                         ("fail", "control/host-patched"))
+
+
+class HostScript(Directory):
+    """scripts/test/host.sh, with programs that are none of the tests."""
+
+    def run_plan(self, plan, *module):
+        out = os.path.join(self.dir, "out")
+        with open(os.path.join(SCRIPTS, "test", "host.sh"), encoding="utf-8") as file:
+            script = file.read().replace("/mnt/out", out).replace("/dev/kmsg", "/dev/null")
+        self.write("test/host.sh", script, 0o755)
+        self.write("test/kunit.sh", "#!/bin/sh\necho $*\n", 0o755)
+        self.write("kselftests/x_test", "#!/bin/sh\necho $* >>../ran\nexit $1\n", 0o755)
+        self.write("kselftests/slow_test", "#!/bin/sh\nexec sleep 60\n", 0o755)
+        self.write("kselftests/better_test", "#!/bin/sh\nmkdir $1/first 2>/dev/null && exit 1\n"
+                   "mkdir $1/second 2>/dev/null && exit 1\nexit 0\n", 0o755)
+        self.write("plan", plan)
+        done = subprocess.run(["./test/host.sh", "plan", *module], cwd=self.dir, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        with open(os.path.join(out, "records.jsonl"), encoding="utf-8") as file:
+            left = [json.loads(line) for line in file]
+        return done, left
+
+    def test_records(self):
+        done, left = self.run_plan("60\t1\tx_test 0 eoi-first\n60\t3\tx_test 4\n"
+                                   "60\t1\tx_test 0 eoi-first\n60\t1\tkunit suite\n"
+                                   "1\t1\tslow_test\n60\t1\tno_test\n")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(left.pop(), {"end": True})
+        self.assertEqual([(r["test"], r["status"], r["timeout"], r["tap"]) for r in left], [
+            ("x_test 0 eoi-first", 0, False, "tap/x_test_0_eoi-first.tap"),
+            ("x_test 4", 4, False, "tap/x_test_4.tap"),
+            ("x_test 0 eoi-first", 0, False, "tap/x_test_0_eoi-first.2.tap"),
+            ("kunit suite", 0, False, "tap/kunit_suite.tap"),
+            ("slow_test", 124, True, "tap/slow_test.tap"),
+            ("no_test", 127, False, "tap/no_test.tap")])
+        self.assertRegex(done.stdout.splitlines()[0], r"^[0-9.]+ x_test 0 eoi-first$")
+        # A skip is not tried again.
+        with open(os.path.join(self.dir, "ran"), encoding="utf-8") as file:
+            self.assertEqual(file.read().split("\n"), ["0 eoi-first", "4", "0 eoi-first", ""])
+        tap = os.path.join(self.dir, "out", "tap", "kunit_suite.tap")
+        with open(tap, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "suite\n")
+
+    def test_tries(self):
+        for tries, status in ((2, 1), (3, 0)):
+            for name in ("first", "second"):
+                shutil.rmtree(os.path.join(self.dir, name), ignore_errors=True)
+            shutil.rmtree(os.path.join(self.dir, "out"), ignore_errors=True)
+            _, left = self.run_plan("60\t%d\tbetter_test %s\n" % (tries, self.dir))
+            self.assertEqual([r["status"] for r in left if "test" in r], [status])
+
+    def test_a_module_that_does_not_load(self):
+        done, left = self.run_plan("60\t1\tx_test 0\n", "none.ko")
+        self.assertEqual((done.returncode, [r["step"] for r in left]), (1, ["load the module"]))
+        self.assertNotEqual(left[0]["status"], 0)
+
+
+class Lines(Directory):
+    def parsed(self, line):
+        return results.result_of(results.record_of(line))
 
     def test_fields(self):
-        self.parsed("pass ipi_test 3", "pass", "ipi_test", 3, "")
-        self.parsed("fail irq_test 12 status 1: not ok 3 lost", "fail", "irq_test", 12,
-                    "status 1: not ok 3 lost")
-
-    def test_arguments_are_no_seconds(self):
-        self.parsed("pass storm_test 2000 50 1 7", "pass", "storm_test 2000 50 1", 7, "")
-        self.parsed("pass storm_test 2000 2000 deadline 7", "pass",
-                    "storm_test 2000 2000 deadline", 7, "")
-        self.parsed("fail kunit kvm_exclusive_ipi 0 not there", "fail",
-                    "kunit kvm_exclusive_ipi", 0, "not there")
-        self.parsed("pass x_test -n 5 2 the same", "pass", "x_test -n 5", 2, "the same")
+        line = results.dump(results.Result("fail", "storm_test 2000 50", 12, 'status 1: "x" 3'))
+        self.assertEqual(self.parsed(line), ("fail", "storm_test 2000 50", 12, 'status 1: "x" 3'))
 
     def test_what_cannot_be_read_has_failed(self):
-        for line in ("pass", "pass ipi_test", "pass ipi_test x", "passed ipi_test 3", "pas"):
-            self.assertEqual(results.parse(line)[:2], ("fail", "unreadable"), line)
+        for line in ("pass ipi_test 3", "", "{", "[]", "{}", '{"result": "pass"}',
+                     '{"result": "passed", "name": "x", "seconds": 1, "reason": ""}',
+                     '{"result": "pass", "name": "", "seconds": 1, "reason": ""}',
+                     '{"result": "pass", "name": "x", "seconds": "1", "reason": ""}'):
+            self.assertEqual(self.parsed(line)[:2], ("fail", "unreadable"), line)
 
     def test_counts(self):
-        lines = ["pass a 1", "skip b 0 no", "required-skip c 0 no", "fail d 1", "end", "?"]
+        lines = [result(line) for line in ("pass a 1", "skip b 0 no", "required-skip c 0 no",
+                                           "fail d 1")] + [results.record_of("?")]
         self.assertEqual(results.count(results.results_of(lines)), (1, 3, 1))
+
+    def test_commands(self):
+        def command(*args):
+            return subprocess.run([os.path.join(SCRIPTS, "results.py"), *args], check=True,
+                                  capture_output=True, text=True).stdout
+
+        line = command("result", "fail", "check", 'a "b": c')
+        path = self.write("results.jsonl", line + "?\n")
+        run = [json.loads(line) for line in command("run", "amd", "9", "1", path).splitlines()]
+        self.assertEqual(run, [
+            {"run": "amd", "result": "fail", "name": "check", "seconds": 0, "reason": 'a "b": c'},
+            {"run": "amd", "unreadable": "?"}, {"run": "amd", "seconds": 9, "status": 1}])
 
 
 class Table(unittest.TestCase):
     def of(self, text, times=()):
-        return results.table(results.runs_of(text.strip().splitlines()), times)
+        return results.table(results.runs_of(run_of(text.strip().splitlines())), times)
 
     def test_look(self):
         lines, counts = self.of("""
 amd-exclusive pass uapi_test 2
-amd-exclusive pass storm_test 2000 50 1 61
+amd-exclusive pass storm_test:2000:50 61
 amd-exclusive skip smt_test 0 1..0 # SKIP no threads
 amd-exclusive pass device_irq_test 5
-amd-exclusive pass device_irq_test 100000 200 300
-amd-exclusive pass kunit kvm_exclusive_ipi 0
-amd-exclusive pass kunit kvm_exclusive_msr 0
+amd-exclusive pass device_irq_test:100000:200 300
+amd-exclusive pass kunit:kvm_exclusive_ipi 0
+amd-exclusive pass kunit:kvm_exclusive_msr 0
 amd-exclusive wall 294 0
 intel pass uapi_test 9
-intel fail storm_test 2000 2000 300 no end within 300 s
+intel fail storm_test:2000:2000 300 no end within 300 s
 intel required-skip ipi_test 1 ok 1 # SKIP
 intel pass ipi_test 1
 intel pass control/smm_test 4
@@ -345,46 +563,11 @@ kernel                                13:00""")
         self.assertEqual(self.of("a pass x 1\na fail y 1\na wall 3 0")[1], [1, 1, 0])
 
 
-class Control(unittest.TestCase):
-    def compared(self, unpatched, patched):
-        lines = ["smm_test\ttries=3\t# a comment", "# smm_test", "-amx_test # AMX"]
-        tests = results.control_tests(lines)
-        self.assertEqual(tests, ["smm_test"])
-        return [line.rstrip() for line in results.control(tests, unpatched, patched)]
-
-    def test_alike(self):
-        one = ["pass 0 smm_test 4", "end"]
-        self.assertEqual(self.compared(one, ["pass 0 smm_test 6"]), ["pass control/smm_test 6"])
-        one = ["fail 254 smm_test 4 status 254: lost it"]
-        self.assertEqual(self.compared(one, one),
-                         ["pass control/smm_test 4 the same on both: status 254: lost it"])
-        one = ["skip 4 smm_test 0 no SMM"]
-        self.assertEqual(self.compared(one, one), ["skip control/smm_test 0 no SMM"])
-
-    def test_differ(self):
-        self.assertEqual(
-            self.compared(["pass 0 smm_test 4"], ["fail 1 smm_test 5 oh"]),
-            ["fail control/smm_test 5 unpatched: pass (status 0); patched: fail (status 1) oh"])
-        self.assertEqual(
-            self.compared(["fail 1 smm_test 4 oh"], ["fail 254 smm_test 5 oh"])[0][:4], "fail")
-
-    def test_none(self):
-        self.assertEqual(
-            self.compared([], ["pass 0 smm_test 5"]),
-            ["fail control/smm_test 5 unpatched: no result; patched: pass (status 0)"])
-        self.assertEqual(self.compared([], []), [
-            "fail control/smm_test 0 unpatched: no result; patched: no result"])
-
-
-class Records(unittest.TestCase):
+class Records(Directory):
     GOOD = ["amd pass x 1", "amd wall 3 0"]
 
-    def setUp(self):
-        self.dir = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.dir)
-
     def state(self, lines, inputs):
-        results.write_record(self.dir, "amd", {"kernel": "1", "list": "2"}, lines, "today")
+        results.write_record(self.dir, "amd", {"kernel": "1", "list": "2"}, run_of(lines), "today")
         return results.state(results.read_record(self.dir, "amd"), inputs)
 
     def test_states(self):
@@ -403,7 +586,9 @@ class Records(unittest.TestCase):
 
     def test_what_is_no_record_is_none(self):
         path = results.record_path(self.dir, "amd")
-        for text in ("", "{", "[]", '{"part": "intel"}', '{"part": "amd"}'):
+        # What was remembered as text is of an older form.
+        older = json.dumps({"part": "amd", "date": "today", "inputs": {}, "results": self.GOOD})
+        for text in ("", "{", "[]", '{"part": "intel"}', '{"part": "amd"}', older):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
             self.assertIsNone(results.read_record(self.dir, "amd"), text)
@@ -414,30 +599,30 @@ class Runner(unittest.TestCase):
 
     STUB = """#!/bin/sh
 case ${0##*/} in
-test.sh) part=$TEST_PART out=$TOP/build/report/test-$part/results ;;
+test.sh) part=$TEST_PART out=$TOP/build/report/test-$part/results.jsonl ;;
 check.sh) part=check out=$RESULTS ;;
 silicon.sh)
-    part=silicon out=$TOP/build/report/silicon/1-intel/results
+    part=silicon out=$TOP/build/report/silicon/1-intel/results.jsonl
     mkdir -p "${out%/*}"
     ;;
 esac
 echo "${0##*/} $part ${PLATFORM:--} ${FLAVOUR:--} ${TEST_FULL:--} ${SEEDS:--}" >>"$TOP/ran"
-[ -z "${TEST_LIST:-}" ] || cat "$TEST_LIST" >>"$TOP/ran"
+[ -z "${TEST_LIST:-}" ] || echo "group $TEST_LIST $TEST_ROUNDS" >>"$TOP/ran"
 [ ! -f "$TOP/edit" ] || . "$TOP/edit"
 case " $(cat "$TOP/fail" 2>/dev/null) " in
 *" $part "*)
-    echo "fail x_test 1 oh" >"$out"
+    echo '{"result": "fail", "name": "x_test", "seconds": 1, "reason": "oh"}' >"$out"
     exit 1
     ;;
 *" status:$part "*)
-    echo "pass x_test 1" >"$out"
+    echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
     exit 1
     ;;
 *" silent:$part "*)
     exit 0
     ;;
 esac
-echo "pass x_test 1" >"$out"
+echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
 """
 
     def setUp(self):
@@ -457,12 +642,16 @@ echo "pass x_test 1" >"$out"
         self.write(("bin", "nproc"), "#!/bin/sh\necho 2\n")
         self.write((".gitignore",), "/build/\n/ran\n/made\n/fail\n/edit\n/bin/\n")
         self.write(("scripts", "rig", "run.sh"), "")
-        self.write(("kselftests", "list"), "x_test\n")
-        self.write(("kselftests", "list.bochs"), "x_test\n")
-        self.write(("kselftests", "list.soak"), "fuzz: y_test 60 @\nipi: z_test\n")
+        self.groups()
         subprocess.run(["git", "init", "-q", self.top], check=True)
         subprocess.run(["git", "-C", self.top, "-c", "user.name=x", "-c", "user.email=x@x",
                         "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+
+    def groups(self, **tests):
+        """Each group has one test, but for those given."""
+        text = "".join("[%s]\n%s\n" % (group, tests.get(group, "x_test"))
+                       for group in lists.GROUPS)
+        self.write(("kselftests", "tests"), text)
 
     def path(self, *names):
         return os.path.join(self.top, *names)
@@ -554,15 +743,18 @@ echo "pass x_test 1" >"$out"
                              out[out.index("Not run again, as nothing of them has changed "
                                            "since they passed:"):]), 15, self.output)
 
-        # A list changed: the parts with it.  One of them fails, and says so afterwards.
-        self.write(("kselftests", "list"), "x_test\ny_test\n")
+        # How a group is written is nothing to the parts with it, nor is a comment.
+        self.groups(qemu="x_test  # a comment")
+        self.assertEqual(self.stale(), ["check"])
+
+        # A group changed: the parts with it.  One of them fails, and says so afterwards.
+        self.groups(qemu="x_test\ny_test")
         self.write(("fail",), "amd")
         status, _, ran, _ = self.run_tests("full", PART="amd,intel")
         self.assertEqual((status, ran), (1, ["amd"]), self.output)
-        _, out, _, _ = self.run_tests("full", PART="list")
-        states = {l.split()[0]: l for l in out}
+        states = self.states()
         self.assertRegex(states["amd"], "failed .*: 0 pass, 1 fail")
-        self.assertRegex(states["amd-debug"], "stale .*passed .*changed: list$")
+        self.assertRegex(states["amd-debug"], "stale .*passed .*changed: tests-qemu$")
         self.assertRegex(states["check"], "stale .*changed: everything$")
         self.assertRegex(states["intel"], " passed ")
         os.remove(self.path("fail"))
@@ -573,8 +765,29 @@ echo "pass x_test 1" >"$out"
         status, _, ran, _ = self.run_tests("full", PART="intel", APPEND="nosmt")
         self.assertEqual((status, ran), (0, ["intel"]), self.output)
 
+    def states(self):
+        _, out, _, _ = self.run_tests("full", PART="list")
+        return {line.split()[0]: line for line in out}
+
+    def stale(self):
+        return sorted(part for part, state in self.states().items() if " stale " in state)
+
+    def test_each_group_is_of_its_parts(self):
+        self.run_tests("full")
+        of = {"qemu": "amd amd-debug debian debian-rt", "smt": "amd amd-debug",
+              "devices": "devices devices-debug", "disks": "disks", "control": "control",
+              "bochs": "amd-bochs intel intel-debug-1 intel-debug-2 intel-skylake",
+              "silicon": "silicon", "host": "", "soak-ipi": ""}
+        for group, parts in of.items():
+            self.groups(**{group: "y_test"})
+            self.assertEqual(self.stale(), sorted(parts.split() + ["check"]), group)
+        self.write(("kselftests", "tests"), "[qemu]\nx_test timout=3\n")
+        status, _, ran, _ = self.run_tests("full")
+        self.assertEqual((status != 0, ran), (True, []))
+        self.assertRegex(self.output, "kselftests/tests:2: no such option: timout=3")
+
     def test_a_change_while_it_runs(self):
-        self.write(("edit",), 'echo "x" >>"$TOP/kselftests/list"\n')
+        self.write(("edit",), 'sed -i "s/^.qemu.$/&\\nx_test $$/" "$TOP/kselftests/tests"\n')
         for _ in range(2):
             status, _, ran, _ = self.run_tests("full", PART="amd")
             self.assertEqual((status, ran), (0, ["amd"]), self.output)
@@ -609,8 +822,8 @@ echo "pass x_test 1" >"$out"
 
     def test_soak(self):
         status, _, ran, lines = self.run_tests("soak", PART="intel-fuzz,silicon", SOAK_ROUNDS="3")
-        self.assertEqual((status, len(lines)), (0, 5), self.output)
-        self.assertEqual(lines[2:], ["y_test 60 1", "y_test 60 2", "y_test 60 3"])
+        self.assertEqual((status, len(lines)), (0, 3), self.output)
+        self.assertIn("group soak-fuzz 3", lines)
         self.assertIn("silicon.sh silicon - - - 101 102 103", lines)
         self.write(("fail",), "intel-fuzz")
         status, _, ran, lines = self.run_tests("soak", PART="intel-fuzz", SOAK_ROUNDS="2")

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run a list of tests in Bochs while it does what the manuals permit, at its worst, and see
-# that every boundary between the instructions of the entry path was interrupted.  "The
-# adversary" in Documentation/testing.md says what is done and what that cannot show.
+# Run the group silicon of kselftests/tests in Bochs while it does what the manuals permit, at
+# its worst, and see that every boundary between the instructions of the entry path was
+# interrupted.  "The adversary" in Documentation/testing.md says what is done and what that
+# cannot show.
 #
 #   silicon.sh           seeds 1 to 4, on intel and amd-bochs side by side
 #   silicon.sh mutants   see that planted bugs are found: scripts/silicon/mutants/*.patch
@@ -30,7 +31,7 @@ flavour=${FLAVOUR:-exclusive}
 platforms=$(say "${PLATFORM:-intel amd-bochs}" | tr ',' ' ')
 seeds=${SEED:-${SEEDS:-1 2 3 4}}
 limit=${SILICON_SECONDS:-1140}
-list=${TEST_LIST:-$TOP/kselftests/list.silicon}
+list=${TEST_LIST:-silicon}
 runs=$REPORT/silicon
 kept=$BUILD/silicon
 judge=$TOP/scripts/silicon/coverage.py
@@ -61,8 +62,11 @@ silicon_run() {
 	"$judge" ranges "$2" "${SILICON:-}" >"$sr_run/ranges"
 	"$judge" keys "$vmlinux" "$2" "$1" "${SILICON:-}" >"$sr_run/keys"
 	# Another kernel, emulator or test is another run.
-	sr_key=$(cat "${KERNEL:-$(host_image "$flavour" "$2")}" "$BOCHS" "$RIG_INITRAMFS" "$list" \
-		"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test | sha256sum)
+	sr_key=$({
+		"$TOP/scripts/results.py" tests "$list"
+		cat "${KERNEL:-$(host_image "$flavour" "$2")}" "$BOCHS" "$RIG_INITRAMFS" \
+			"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test
+	} | sha256sum)
 	sr_data=
 	if [ -n "$again" ] && [ -f "$sr_disk" ] && [ "$(cat "$sr_disk.key")" = "$sr_key" ]; then
 		sr_data=$sr_disk
@@ -81,7 +85,7 @@ silicon_run() {
 		BOCHS_ADVERSARY="$(cat "$sr_run/keys")" APPEND="$sr_append" RIG_DATA="$sr_data" \
 		"$TOP/scripts/test.sh" || sr_status=$?
 	cp -r "$REPORT/test-$sr_name/." "$sr_run/" 2>/dev/null || :
-	for sr_file in coverage verdict bochs.log; do
+	for sr_file in coverage bochs.log; do
 		cp "$BUILD/rig-test-$sr_name/host/$sr_file" "$sr_run/" 2>/dev/null || :
 	done
 	if [ "$sr_status" -ne 0 ] && [ -z "$sr_data" ] &&
@@ -105,8 +109,9 @@ all_seeds() {
 		if [ $((as_begin - start + as_longest)) -gt "$limit" ]; then
 			say "silicon: no time left for seed $seed on $1"
 			mkdir -p "$runs/$seed-$1"
-			echo "fail silicon 0 seed $seed on $1 did not run: no time left of SILICON_SECONDS=$limit" \
-				>"$runs/$seed-$1/results"
+			result fail silicon \
+				"seed $seed on $1 did not run: no time left of SILICON_SECONDS=$limit" \
+				>"$runs/$seed-$1/results.jsonl"
 			continue
 		fi
 		silicon_run "$seed" "$1" || :
@@ -130,7 +135,7 @@ mutant_kernel() {
 }
 
 # mutants: each has lines "Platform:", "Tests:" and perhaps "Keys:" in its head.  Instead of
-# "Tests:", which are of the list, it may have "List:", lines of such a list.
+# "Tests:", which are of the group silicon, it may have "List:", lines as kselftests/tests has.
 mutants() {
 	src=$MUTANT_SRC
 	if ! git -C "$src" rev-parse -q --verify HEAD >/dev/null 2>&1; then
@@ -151,11 +156,11 @@ mutants() {
 		git -C "$src" apply "$patch" || die "the mutant $mutant does not apply"
 		mutant_kernel
 		platform=$(sed -n 's/^Platform: //p' "$patch")
-		# Of the list, what is to find it.
+		# What is to find it.
 		list=$REPORT/silicon-mutant.list
 		sed -n 's/^List: //p' "$patch" >"$list"
-		[ -s "$list" ] || grep -E "^($(sed -n 's/^Tests: //p' "$patch" | tr ' ' '|')) " \
-			"$TOP/kselftests/list.silicon" >"$list"
+		[ -s "$list" ] || "$TOP/scripts/results.py" tests silicon |
+			grep -E "^($(sed -n 's/^Tests: //p' "$patch" | tr ' ' '|')) " >"$list"
 		SILICON=$(sed -n 's/^Keys: //p' "$patch")
 		vmlinux=$MUTANT_OBJ/vmlinux
 		KERNEL=$MUTANT_OBJ/arch/x86/boot/bzImage

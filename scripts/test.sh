@@ -1,20 +1,26 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run every kselftest of a list in the emulated host and say how many passed.
+# Run tests of kselftests/tests in emulated hosts and say how many passed.
 # FLAVOUR=debug runs them on the debug kernel, FLAVOUR=stock on the unpatched one,
 # PLATFORM=intel or amd-bochs in Bochs.  The status is 0 only when nothing failed and
 # nothing that is required was skipped.
 #
-#   TEST_HOSTS=list,smt,devices,disks  which emulated hosts: that of the list, one of cores
-#                      with two threads, one with a device to assign behind each IOMMU, one
-#                      with disks and a network card of several queues (default: all on
-#                      the platform amd, unless TEST_LIST is set, else list)
-#   TEST_FULL=1        what a list leaves to "make test-full", too
-#   TEST_SHARE=K/N     of each list's tests the K-th of every N, where several parts have them
+# What runs is selected here, and what the host leaves is judged here (scripts/results/).
+#
+#   TEST_HOSTS=list,smt,devices,disks  which emulated hosts: one for the group qemu (bochs in
+#                      Bochs), one of cores with two threads, one with a device to assign
+#                      behind each IOMMU, one with disks and a network card of several queues
+#                      (default: all on the platform amd, unless TEST_LIST is set, else list)
+#   TEST_LIST=SOURCE   another group, or a file of the same form, in each of these hosts
+#   TEST_FULL=1        what is left to "make test-full", too
+#   TEST_SHARE=K/N     of each group the K-th of every N tests, where several parts have them
+#   TEST_ROUNDS=N      each so many times; an @ is the round, or what TEST_AT says
 #   TEST_PART=NAME     what this is called in build/report/ and build/log/, as one of
 #                      several: its last line is not the one that says how all ended
-#   CONTROL=1, =only   with the control (scripts/control.sh), the control alone
+#   CONTROL=1, =only   with the control, the control alone: with exclusive mode off, the kernel
+#                      tree's own KVM selftests give the same results on the patched kernel as
+#                      on the unpatched one
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -22,9 +28,8 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 flavour=${FLAVOUR:-exclusive}
 platform=${PLATFORM:-amd}
-list=$TOP/kselftests/list
-[ "$platform" = amd ] || list=$list.bochs
-list=${TEST_LIST:-$list}
+group=qemu
+[ "$platform" = amd ] || group=bochs
 module=$BUILD/module
 limit=60
 slow=1
@@ -52,7 +57,6 @@ esac
 # What is left to "make test-full" is what takes long.
 [ "${TEST_FULL:-0}" = 0 ] || total=${TEST_TIMEOUT:-$((total * 4))}
 kernel=${KERNEL:-$(host_image "$flavour" "$platform")}
-[ -r "$list" ] || die "no list of tests at $list"
 control=${CONTROL:-0}
 hosts=${TEST_HOSTS:-}
 if [ -z "$hosts" ]; then
@@ -60,19 +64,18 @@ if [ -z "$hosts" ]; then
 	[ "$platform/${TEST_LIST:-}" != amd/ ] || [ "$flavour" = stock ] || hosts=list,smt,devices,disks
 fi
 [ "$control" != only ] || hosts=
-share=${TEST_SHARE:-1/1}
-if ! say "$share" | grep -qxE '[1-9]/[1-9]' || [ "${share%/*}" -gt "${share#*/}" ]; then
-	die "TEST_SHARE is K/N, as 1/2: $share"
-fi
 
 name=${TEST_PART:-$platform-$flavour${BOCHS_CPU:+-$BOCHS_CPU}}
 payload=$BUILD/payload-test-$name
 out=$BUILD/rig-test-$name
 report=$REPORT/test-$name
+results=$TOP/scripts/results.py
 rm -rf "$out" "$report"
 mkdir -p "$out" "$report"
 "$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
 [ "$flavour" != stock ] || rm -f "$payload/module/kvm-exclusive.ko"
+loaded=module/kvm-exclusive.ko
+[ -f "$payload/$loaded" ] || loaded=
 # Of the kernel itself; the unpatched one's modules are not kept.
 loadable=${kernel%/arch/x86/boot/bzImage}/lib/test_static_key_base.ko
 [ ! -f "$loadable" ] || cp "$loadable" "$payload/module/"
@@ -93,48 +96,59 @@ if [ -f "$guest" ] && [ -f "$BUILD/module/kvm-exclusive.ko" ]; then
 fi
 printf '%s\n' "$KERNEL_SPLAT" >"$payload/test/splat"
 
-# host_tests LIST REPORT OPTIONS...: run a list in a host, add to out/results.
-host_tests() {
-	ht_list=$1
-	ht_report=$2
-	ht_out=$out/host
-	shift 2
-	rm -rf "$ht_out"
-	mkdir -p "$ht_out" "$ht_report"
-	case ${TEST_FULL:-0} in
-	0) grep -vE '^[^#]* full([[:space:]]|$)' "$ht_list" ;;
-	*) sed -E '/^[^#]* full([[:space:]]|$)/s/ full//' "$ht_list" ;;
-	esac | grep -vE '^[[:space:]]*(#|$)' | sed -n "${share%/*}~${share#*/}p" >"$payload/kselftests/list"
-	status=0
-	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --timeout "$total" \
-		--share "$payload" --out "$ht_out" --append "${APPEND:-}" "$@" \
-		-- ./test/host.sh list "$limit" "$slow" || status=$?
-	touch "$ht_out/results"
-	cp -r "$ht_out/tap" "$ht_out/console.log" "$ht_out/output.log" "$ht_report/" 2>/dev/null || :
-	# A host that went down took a test with it, and those after it.
-	if [ "$status" -ne 0 ] || ! grep -qx end "$ht_out/results"; then
-		say "FAIL: the host: $(tail -n 1 "$ht_out/verdict")"
-		say "      during: $(tail -n 1 "$ht_out/output.log")"
-		echo "fail host 0 $(tail -n 1 "$ht_out/verdict")" >>"$ht_out/results"
-	fi
-	cat "$ht_out/results" >>"$out/results"
+# boot KERNEL SECONDS REPORT MODULE OPTIONS...: have a host run the plan, with MODULE loaded;
+# REPORT then has what is judged.
+boot() {
+	b_kernel=$1
+	b_limit=$2
+	b_report=$3
+	b_module=$4
+	shift 4
+	rm -rf "$out/host"
+	mkdir -p "$out/host" "$b_report"
+	# What it returns is the verdict's last line, too.
+	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$b_kernel" --timeout "$b_limit" \
+		--share "$payload" --out "$out/host" --append "${APPEND:-}" "$@" \
+		-- ./test/host.sh plan ${b_module:+"$b_module"} || :
+	for b_file in tap records.jsonl verdict console.log output.log; do
+		cp -r "$out/host/$b_file" "$b_report/" 2>/dev/null || :
+	done
 }
 
-: >"$out/results"
+# plan REPORT SOURCE [KEY=VALUE...]: what the next host runs.
+plan() {
+	p_report=$1
+	p_source=$2
+	shift 2
+	mkdir -p "$p_report"
+	"$results" plan "$payload/plan" "$p_report/plan.jsonl" "$p_source" platform="$platform" \
+		flavour="$flavour" "$@"
+}
+
+# host_tests GROUP REPORT OPTIONS...: run a group in a host, add to out/results.jsonl.
+host_tests() {
+	ht_group=$1
+	ht_report=$2
+	shift 2
+	plan "$ht_report" "${TEST_LIST:-$ht_group}" full="${TEST_FULL:-}" share="${TEST_SHARE:-}" \
+		rounds="${TEST_ROUNDS:-}" at="${TEST_AT:-}" limit="$limit" slow="$slow"
+	boot "$kernel" "$total" "$ht_report" "$loaded" "$@"
+	"$results" judge "$SRC" "$ht_report" >>"$out/results.jsonl"
+}
+
+: >"$out/results.jsonl"
 for host in $(say "$hosts" | tr ',' ' '); do
 	case $host in
 	list)
-		host_tests "$list" "$report"
+		host_tests "$group" "$report"
 		;;
 	smt)
-		# The emulated host of the list has one thread a core.
-		host_tests "${TEST_LIST:-$TOP/kselftests/list.smt}" "$report/smt" \
-			--cpus 4,cores=2,threads=2
+		# The other hosts have one thread a core.
+		host_tests smt "$report/smt" --cpus 4,cores=2,threads=2
 		;;
 	devices)
 		for iommu in intel amd; do
-			host_tests "${TEST_LIST:-$TOP/kselftests/list.devices}" \
-				"$report/devices-$iommu" --iommu $iommu --device edu
+			host_tests devices "$report/devices-$iommu" --iommu $iommu --device edu
 		done
 		;;
 	disks)
@@ -154,7 +168,7 @@ for host in $(say "$hosts" | tr ',' ' '); do
 		iperf=$!
 		append=${APPEND:-}
 		APPEND="$append rig_iperf=$port"
-		host_tests "${TEST_LIST:-$TOP/kselftests/list.disks}" "$report/disks" --nodes 2 \
+		host_tests disks "$report/disks" --nodes 2 \
 			--netdev user,id=net --device igb,netdev=net \
 			--drive "file=$out/virtio.img,format=raw,if=none,id=virtio" \
 			--device virtio-blk-pci,drive=virtio,num-queues=4 \
@@ -172,9 +186,16 @@ for host in $(say "$hosts" | tr ',' ' '); do
 	esac
 done
 if [ "$control" != 0 ]; then
-	KERNEL=$kernel "$TOP/scripts/control.sh" "$payload" "$report/control"
-	cat "$report/control/results" >>"$out/results"
+	for side in stock patched; do
+		plan "$report/control/$side" control
+		image=$kernel
+		[ "$side" = patched ] || image=$(host_image stock "$platform")
+		say "control: the kernel $image"
+		boot "$image" "${CONTROL_TIMEOUT:-600}" "$report/control/$side" ""
+	done
+	"$results" control "$SRC" "$report/control/stock" "$report/control/patched" \
+		>>"$out/results.jsonl"
 fi
-cp "$out/results" "$report/results"
+cp "$out/results.jsonl" "$report/"
 
-exec "$TOP/scripts/results.py" summary "$report/results" ${TEST_PART:+"$TEST_PART"}
+exec "$results" summary "$report/results.jsonl" ${TEST_PART:+"$TEST_PART"}

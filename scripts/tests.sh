@@ -6,11 +6,11 @@
 # (tests-full.txt, soak.txt).  What each part prints is in build/log/test-*.log.
 #
 #   tests.sh        what "make test" runs: every kind of test, one kernel
-#   tests.sh full   "make test-full": all of each list, on the patched and the debug kernel,
+#   tests.sh full   "make test-full": all of each group, on the patched and the debug kernel,
 #                   and on every CPU model.  A part that passed is remembered and left out
 #                   until something that goes into it changes; FORCE=1 runs it again.
-#   tests.sh soak   "make soak": the same for long, SOAK_ROUNDS of kselftests/list.soak (10);
-#                   each part adds a line to build/report/soak.jsonl
+#   tests.sh soak   "make soak": the same for long, SOAK_ROUNDS (10) of the groups soak-*; each
+#                   part adds a line to build/report/soak.jsonl
 #   tests.sh test|full|soak args   only see whether there is what was asked for
 #
 #   PART=NAME[,NAME...]  these parts alone; PART=list prints them
@@ -133,17 +133,7 @@ if [ "$tier" != test ] && [ -s "$work/run" ]; then
 	(unset MAKEFLAGS MFLAGS MAKELEVEL PART PLATFORM FORCE && make -C "$TOP" --no-print-directory $targets)
 fi
 
-# soak_list NAME: the lines of kselftests/list.soak that begin with it, so many rounds of
-# them.  An @ is the number of the round.
-soak_list() {
-	sl_round=1
-	while [ "$sl_round" -le "$rounds" ]; do
-		sed -n "s/^$1: *//p" "$TOP/kselftests/list.soak" | sed "s/@/$sl_round/g"
-		sl_round=$((sl_round + 1))
-	done
-}
-
-# run_part PART MINUTES SCRIPT [VAR=VALUE...]: as PART.part, in the form of the table.
+# run_part PART MINUTES SCRIPT [VAR=VALUE...]: as PART.part, what the table is made of.
 run_part() {
 	rp_part=$1
 	rp_minutes=$2
@@ -161,7 +151,7 @@ run_part() {
 		export TEST_PART
 		;;
 	check.sh)
-		RESULTS=$rp_out/results
+		RESULTS=$rp_out/results.jsonl
 		export RESULTS
 		;;
 	silicon.sh)
@@ -180,27 +170,22 @@ run_part() {
 		esac
 		;;
 	esac
-	for rp_word; do
-		case $rp_word in
-		LIST=*)
-			TEST_LIST=$work/$rp_part.list
-			# More than all of them take on a busy machine.
-			TEST_TIMEOUT=${TEST_TIMEOUT:-$((rp_minutes * rounds * 60 * 4 + 600))}
-			export TEST_LIST TEST_TIMEOUT
-			soak_list "${rp_word#*=}" >"$TEST_LIST"
-			;;
-		esac
-	done
+	case " $* " in
+	*" TEST_LIST="*)
+		TEST_ROUNDS=$rounds
+		# More than all of them take on a busy machine.
+		TEST_TIMEOUT=${TEST_TIMEOUT:-$((rp_minutes * rounds * 60 * 4 + 600))}
+		export TEST_ROUNDS TEST_TIMEOUT
+		;;
+	esac
 	follow "test-$rp_part" env "$@" "$TOP/scripts/$rp_script" </dev/null || rp_status=$?
 	# It leaves those of each seed and platform.
 	[ "$rp_script" != silicon.sh ] ||
-		cat "$REPORT"/silicon/*/results >"$rp_out/results" 2>/dev/null || :
-	[ -s "$rp_out/results" ] ||
-		echo "fail ${rp_script%.sh} 0 status $rp_status, and no results" >"$rp_out/results"
-	{
-		sed "s/^/$rp_part /" "$rp_out/results"
-		echo "$rp_part wall $(($(date +%s) - rp_start)) $rp_status"
-	} >"$work/$rp_part.part"
+		cat "$REPORT"/silicon/*/results.jsonl >"$rp_out/results.jsonl" 2>/dev/null || :
+	[ -s "$rp_out/results.jsonl" ] ||
+		result fail "${rp_script%.sh}" "status $rp_status, and no results" >"$rp_out/results.jsonl"
+	"$results" run "$rp_part" "$(($(date +%s) - rp_start))" "$rp_status" "$rp_out/results.jsonl" \
+		>"$work/$rp_part.part"
 	case $tier in
 	full)
 		# What changed while it ran may have gone into it or not.
@@ -254,11 +239,11 @@ while read -r part _; do
 	elif grep -q "^$part " "$work/kept"; then
 		"$results" show "$records" "$part"
 	else
-		echo "$part wall 0 1"
+		"$results" run "$part" 0 1 /dev/null
 	fi
-done <"$work/chosen" >"$REPORT/$name.results"
+done <"$work/chosen" >"$REPORT/$name.results.jsonl"
 status=0
-"$results" table "$REPORT/$name.results" "$LOGS/times" >"$work/table" || status=$?
+"$results" table "$REPORT/$name.results.jsonl" "$LOGS/times" >"$work/table" || status=$?
 {
 	sed '$d' "$work/table"
 	if [ -s "$work/kept" ]; then

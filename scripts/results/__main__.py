@@ -8,7 +8,7 @@
       What "make latency" measured in Bochs.
   results.py quiet DIR POINTS FLAVOUR BROADCAST FAILURES JSON
       What "make quiet" measured. DIR has a directory of each host.
-  results.py host LIST DIR JSON
+  results.py host DIR JSON
       What "make host" did.
   results.py report TOP DIR PAGE PICTURE
       One HTML page of the reports in DIR, and its picture by a browser, if there is one.
@@ -25,10 +25,17 @@
   results.py hashes
       Of each group "tests-GROUP HASH", of what its lines say.
 
+  results.py judge KERNEL_TREE DIR
+      The results of a plan, from what a host has left in DIR.
+  results.py control KERNEL_TREE UNPATCHED PATCHED
+      The same of the control: what the tests did on the two kernels, compared.
+  results.py result RESULT NAME [REASON]
+      One result.
+  results.py run PART SECONDS STATUS RESULTS
+      The results of a part, with its name, and its end.
+
   results.py summary RESULTS [NAME]
       One run of tests: what did not pass, and how many did.
-  results.py control LIST UNPATCHED PATCHED
-      What the control's tests said on the two kernels, as results.
   results.py table RESULTS [TIMES]
       Several runs side by side, and what was built for them.
   results.py record DIR PART INPUTS RESULTS
@@ -43,6 +50,7 @@
   results.py log FILE RESULTS NAME=VALUE...
       Add a line of JSON for each run to a log.
 
+Results are lines of JSON: Documentation/testing.md, "Results".
 Text goes to standard output, JSON is a file to be written. The status is 0 when all that
 is judged is good, 1 when it is not, 2 when it cannot be read.
 """
@@ -50,7 +58,7 @@ is judged is good, 1 when it is not, 2 when it cannot be read.
 import inspect
 import sys
 
-from . import lists, records, tests
+from . import judge, lists, records, tests
 
 
 def show(judged):
@@ -76,9 +84,9 @@ def do_quiet(directory, points, flavour, broadcast, failures, output):
                             failures, output))
 
 
-def do_host(tests_list, directory, output):
+def do_host(directory, output):
     from . import host
-    return host.do_host(tests_list, directory, output)
+    return host.do_host(directory, output)
 
 
 def do_report(top, directory, path, picture):
@@ -104,7 +112,9 @@ COMMANDS = {"exits": do_exits, "latency": do_latency, "quiet": do_quiet,
             "report": do_report, "document": do_document,
             "plan": lists.do_plan, "tests": lists.do_tests, "programs": lists.do_programs,
             "hashes": lists.do_hashes,
-            "summary": tests.do_summary, "control": tests.do_control, "table": tests.do_table,
+            "judge": judge.do_judge, "control": judge.do_control,
+            "result": tests.do_result, "run": tests.do_run,
+            "summary": tests.do_summary, "table": tests.do_table,
             "record": tests.do_record, "show": tests.do_show, "states": tests.do_states,
             "parts": tests.do_parts, "log": tests.do_log}
 

@@ -5,7 +5,7 @@ import json
 import os
 
 from . import records
-from .tests import results_of
+from .tests import records_in, results_of
 
 OBSTACLES = ("none", "owned", "pinned", "partition", "task", "irq", "vectors", "sched_ext",
              "deadline", "entry", "notified", "timer")
@@ -34,7 +34,7 @@ def host_ios(paths):
     return ios, errors, longest
 
 
-def do_host(tests, report, output):
+def do_host(report, output):
     disks = os.path.join(report, "disks")
     tap = os.path.join(disks, "tap")
     claims, refused = host_claims(os.path.join(tap, "churn.jsonl"))
@@ -45,14 +45,11 @@ def do_host(tests, report, output):
     on_owned = sum("came to owned CPU" in line
                    for line in records.lines_of(os.path.join(disks, "console.log")))
     results = {result.name.split()[0]: result
-               for result in results_of(records.lines_of(os.path.join(report, "results")))}
+               for result in results_of(records_in(os.path.join(report, "results.jsonl")))}
     faults = []
-    for line in records.lines_of(tests):
-        words, _, reason = line.partition("#")
-        if not words.split():
-            continue
-        name = words.split()[0]
-        for row in reason.partition(":")[0].split(","):
+    for planned in records.read(os.path.join(disks, "plan.jsonl")):
+        name = planned["test"].split()[0]
+        for row in planned["what"].partition(":")[0].split(","):
             faults.append({"row": row.strip(), "test": name,
                            "pass": name in results and results[name].result == "pass"})
     host = {"claims": len(claims), "refused": refused, "ios": ios, "io_errors": errors,

@@ -275,7 +275,7 @@ def add_host(page, directory):
 
 def add_tests(page, directory):
     for name, repeat in (("tests", "make test"), ("tests-full", "make test-full")):
-        runs = tests.runs_of(records.lines_of(os.path.join(directory, name + ".results")))
+        runs = tests.runs_of(tests.records_in(os.path.join(directory, name + ".results.jsonl")))
         if not runs:
             continue
         counts = {run.name: tests.count(run.results()) for run in runs}
@@ -339,7 +339,7 @@ def head_of(top, directory):
                             capture_output=True, text=True, check=False).stdout.strip()
     found = sorted((os.path.getmtime(path), name) for name in os.listdir(directory)
                    for path in [os.path.join(directory, name)]
-                   if name.endswith((".json", ".results")) and os.path.isfile(path))
+                   if name.endswith((".json", ".results.jsonl")) and os.path.isfile(path))
     rows = [(name, datetime.datetime.fromtimestamp(when).strftime("%Y-%m-%d %H:%M"))
             for when, name in found]
     return ("<p>Commit %s.</p><p class=\"note\">Everything here was measured on emulated hosts: "

@@ -17,23 +17,36 @@ RESULTS = ("pass", "fail", "skip", "required-skip")
 Result = collections.namedtuple("Result", "result name seconds reason")
 
 
-def parse(line):
-    """One line of results; one that cannot be read has failed.
+def result_of(record):
+    """The result of a record; one that is none has failed."""
+    try:
+        result = Result(*(record[field] for field in Result._fields))
+    except (KeyError, TypeError):
+        result = Result("", "", 0, "")
+    if result.result not in RESULTS or not isinstance(result.seconds, int) or not result.name:
+        return Result("fail", "unreadable", 0, json.dumps(record))
+    return result
 
-    Arguments of a test may be numbers and come before its seconds, so the seconds are the
-    last word, or where a reason follows the last of the first numbers in a row.
-    """
-    words = line.split()
-    at = 2
-    if words[:1] == ["pass"] and words[-1].isdecimal():
-        at = max(len(words) - 1, 2)
-    while at < len(words) and not words[at].isdecimal():
-        at += 1
-    while at + 1 < len(words) and words[at + 1].isdecimal():
-        at += 1
-    if at >= len(words) or words[0] not in RESULTS:
-        return Result("fail", "unreadable", 0, line.strip())
-    return Result(words[0], " ".join(words[1:at]), int(words[at]), " ".join(words[at + 1:]))
+
+def record_of(line):
+    """The record of a line; a line that is none is kept, so that it fails."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    return record if isinstance(record, dict) else {"unreadable": line}
+
+
+def records_in(path):
+    return [record_of(line) for line in records.lines_of(path)]
+
+
+def results_of(found):
+    return [result_of(record) for record in found]
+
+
+def dump(result):
+    return json.dumps(result._asdict())
 
 
 def verdict(result):
@@ -60,22 +73,18 @@ def good(counts):
     return counts[0] > 0 and counts[1] == 0
 
 
-def results_of(lines):
-    return [parse(line) for line in lines if line.strip() != "end"]
-
-
 class Run:
     """A column of the table: the results of one run, its real time and its status."""
 
     def __init__(self, name):
         self.name = name
-        self.lines = []
+        self.records = []
         self.seconds = 0
         self.status = None
 
     def results(self):
         """The results, and a failure where the run failed and none of them says so."""
-        results = results_of(self.lines)
+        results = results_of(self.records)
         if self.status == 0 and good(count(results)):
             return results
         if count(results)[1] == 0:
@@ -91,17 +100,16 @@ class Run:
                 "failures": [r._asdict() for r in results if verdict(r) == "fail"]}
 
 
-def runs_of(lines):
-    """Runs from "RUN RESULT ..." lines; "RUN wall SECONDS STATUS" ends one."""
+def runs_of(found):
+    """Runs from results that say which run they are of; one without a result ends it."""
     runs = {}
-    for line in lines:
-        name, _, rest = line.partition(" ")
+    for record in found:
+        name = str(record.get("run", "unreadable"))
         run = runs.setdefault(name, Run(name))
-        words = rest.split()
-        if words[:1] == ["wall"] and len(words) == 3:
-            run.seconds, run.status = int(words[1]), int(words[2])
+        if "result" not in record and {"run", "seconds", "status"} <= set(record):
+            run.seconds, run.status = record["seconds"], record["status"]
         else:
-            run.lines.append(rest)
+            run.records.append(record)
     return list(runs.values())
 
 
@@ -167,45 +175,6 @@ def table(runs, times):
     return lines, [sum(of[i] for of in counts) for i in range(3)]
 
 
-def control(tests, unpatched, patched):
-    """Compare the control's results on two kernels: yields result lines.
-
-    A test that ends the same way on both passes, also when it fails on both; one that
-    skips on both says nothing and is a skip.
-    """
-    def by_name(lines):
-        found = {}
-        for line in lines:
-            words = line.split(None, 4)
-            if len(words) >= 4 and words[3].isdecimal():
-                found[words[2]] = words + [""] * (5 - len(words))
-        return found
-
-    def told(words):
-        if not words:
-            return "no result"
-        return ("%s (status %s) %s" % (words[0], words[1], words[4])).rstrip()
-
-    was, now = by_name(unpatched), by_name(patched)
-    for name in tests:
-        before, after = was.get(name), now.get(name)
-        seconds = after[3] if after else "0"
-        if not before or not after or before[:2] != after[:2]:
-            yield "fail control/%s %s unpatched: %s; patched: %s" % (
-                name, seconds, told(before), told(after))
-        elif after[0] == "skip":
-            yield "skip control/%s %s %s" % (name, seconds, after[4])
-        elif after[0] == "pass":
-            yield "pass control/%s %s" % (name, seconds)
-        else:
-            yield "pass control/%s %s the same on both: %s" % (name, seconds, after[4])
-
-
-def control_tests(lines):
-    """The tests that kselftests/control has run."""
-    return [line.split()[0] for line in lines if line[0].isalnum() or line[0] == "_"]
-
-
 def record_path(directory, part):
     return os.path.join(directory, part + ".json")
 
@@ -213,13 +182,14 @@ def record_path(directory, part):
 def read_record(directory, part):
     record = records.load(record_path(directory, part))
     good_one = (isinstance(record, dict) and record.get("part") == part and
-                {"date", "inputs", "results"} <= set(record))
+                {"date", "inputs", "results"} <= set(record) and
+                all(isinstance(result, dict) for result in record["results"]))
     return record if good_one else None
 
 
-def write_record(directory, part, inputs, lines, date):
+def write_record(directory, part, inputs, found, date):
     records.save(record_path(directory, part),
-                 {"part": part, "date": date, "inputs": inputs, "results": lines}, indent=1)
+                 {"part": part, "date": date, "inputs": inputs, "results": found}, indent=1)
 
 
 def inputs_of(lines):
@@ -249,7 +219,7 @@ def state(record, inputs):
 
 
 def do_summary(results, name=None):
-    results = results_of(records.lines_of(results))
+    results = results_of(records_in(results))
     for result in results:
         if result.result != "pass":
             print(("%s %s %d %s" % result).rstrip())
@@ -259,15 +229,22 @@ def do_summary(results, name=None):
     return not good(counts)
 
 
-def do_control(tests, unpatched, patched):
-    for line in control(control_tests(records.lines_of(tests)), records.lines_of(unpatched),
-                        records.lines_of(patched)):
-        print(line.rstrip())
+def do_result(result, name, reason=""):
+    if result not in RESULTS:
+        raise ValueError("no result: %s" % result)
+    print(dump(Result(result, name, 0, reason)))
+    return False
+
+
+def do_run(part, seconds, status, results):
+    for record in records_in(results):
+        print(json.dumps({"run": part, **record}))
+    print(json.dumps({"run": part, "seconds": int(seconds), "status": int(status)}))
     return False
 
 
 def do_table(results, times=None):
-    lines, counts = table(runs_of(records.lines_of(results)),
+    lines, counts = table(runs_of(records_in(results)),
                           records.lines_of(times) if times else [])
     print("\n".join(lines + ["", total(counts)]))
     return not good(counts)
@@ -276,14 +253,14 @@ def do_table(results, times=None):
 def do_record(directory, part, inputs, results):
     date = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     write_record(directory, part, inputs_of(records.lines_of(inputs)),
-                 records.lines_of(results), date)
+                 records_in(results), date)
     return False
 
 
 def do_show(directory, part):
     record = read_record(directory, part)
-    for line in record["results"] if record else []:
-        print(line)
+    for result in record["results"] if record else []:
+        print(json.dumps(result))
     return record is None
 
 
@@ -312,7 +289,7 @@ def do_parts(directory, inputs):
 def do_log(log, results, *more):
     date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     with open(log, "a", encoding="utf-8") as file:
-        for run in runs_of(records.lines_of(results)):
+        for run in runs_of(records_in(results)):
             line = {"part": run.name, "date": date, **run.json(),
                     **{k: int(v) if v.isdecimal() else v
                        for k, v in (arg.split("=", 1) for arg in more)}}

@@ -12,7 +12,7 @@ What "make silicon" asks of Bochs, and what it makes of the answer.
 
   coverage.py report JSON VMLINUX PLATFORMS SEEDS RUNS
       add up the runs of each of the SEEDS on each of the PLATFORMS (words), print what was
-      found and write it to JSON.  RUNS/SEED-PLATFORM has what scripts/test.sh left: results,
+      found and write it to JSON.  RUNS/SEED-PLATFORM has what scripts/test.sh left: results.jsonl,
       tap/ and coverage, and the files status, "STATUS SECONDS", and ranges.  The status is 0
       only when each of them ran, every test passed and, with four seeds or more on a
       platform, what has to be covered there is.
@@ -33,6 +33,10 @@ import os
 import re
 import subprocess
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from results.tests import records_in, results_of, verdict  # noqa: E402  scripts/results
 
 # Short of what real machines do: a tick is an instruction, some 0.3 ns.
 KEYS = ("ipi=3000,bait=8000,timer=2000,nmi=15000,stop=300000:20000,sti=1,mwait=4096,"
@@ -133,17 +137,6 @@ def keys(vmlinux, platform, seed, given=""):
     print(",".join(words))
 
 
-def split_result(line):
-    """RESULT NAME [ARGS...] SECONDS REASON: the last number of the first ones is the time."""
-    word = line.split(" ")
-    i = 2
-    while i < len(word) and not word[i].isdigit():
-        i += 1
-    while i + 1 < len(word) and word[i + 1].isdigit():
-        i += 1
-    return word[0], " ".join(word[1:i]), " ".join(word[i + 1:])
-
-
 class Run:
     """One seed on one platform."""
 
@@ -152,12 +145,11 @@ class Run:
         self.platform = platform
         self.seed = int(seed)
         self.passed, self.failed = [], []
-        for line in self.lines("results"):
-            result, name, reason = split_result(line)
-            if result == "pass":
-                self.passed.append(name)
-            elif result in ("fail", "required-skip"):
-                self.failed.append((name, reason))
+        for result in results_of(records_in(os.path.join(path, "results.jsonl"))):
+            if verdict(result) == "pass":
+                self.passed.append(result.name)
+            elif verdict(result) == "fail":
+                self.failed.append((result.name, result.reason))
         status = self.lines("status")
         # What came to no end has none.
         self.ran = bool(status)

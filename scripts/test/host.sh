@@ -1,99 +1,91 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tests' part inside the host: run every test of a list, one after the other,
-# keep each one's TAP output, and write one line each to /mnt/out/results.
+# The tests' part inside the host: run a plan, one test after the other, keep what each
+# prints, and leave raw records in /mnt/out/records.jsonl, whose form is in
+# scripts/results/judge.py.  Nothing is judged here.
 #
-#   host.sh LIST SECONDS [SLOW]
+#   host.sh PLAN [MODULE]
 #
-# SLOW multiplies the limits that LIST gives; SECONDS is for tests without.
-#
-# A line of LIST: NAME [ARGS...] [required] [platform=NAME] [kernel=KIND] [timeout=S] [# REASON]
-# KIND is rig (one of the rig's own) or plain (that without the debug kernel's checks).
-# A NAME is a program, or a script beside this one without its ".sh": "kunit" says how the
-# KUnit suite ended that is its argument.
-# On another kernel than the rig's own, what says that it is not in this kernel may be skipped.
-# results: pass|fail|skip|required-skip NAME SECONDS REASON
+# A line of PLAN (scripts/results/lists.py writes it): SECONDS, TRIES, NAME with its arguments,
+# with tabs between them.  A test is run again, up to TRIES times, while its exit status is
+# bad.  A NAME is a program, or a script beside this one without its ".sh".  MODULE is loaded
+# before the tests, and unloaded behind them.
 set -u
-# shellcheck source=scripts/test/lib.sh
-. "${0%/*}/lib.sh"
 
-list=$1
-limit=$2
-slow=${3:-1}
+plan=$1
+module=${2:-}
 out=/mnt/out
+records=$out/records.jsonl
 platform=$(sed -n 's/.*\bkvm_excl_platform=\([^ ]*\).*/\1/p' /proc/cmdline)
 
-release=$(uname -r)
-# What may be skipped of a required test.
-allowed=^$
-[[ $release == *-rig* ]] || allowed='not in this kernel'
+# step WHAT COMMAND...: one of those that are no tests.
+step() {
+	local what=$1 status
+
+	shift
+	"$@"
+	status=$?
+	printf '{"step": "%s", "status": %d}\n' "$what" "$status" >>"$records"
+	return "$status"
+}
 
 mkdir -p "$out/tap"
-: >"$out/results"
-if [ -r module/kvm-exclusive.ko ]; then
-	insmod module/kvm-exclusive.ko || exit 1
+: >"$records"
+if [ -n "$module" ]; then
+	step "load the module" insmod "$module" || exit 1
 fi
 ulimit -l unlimited
 cd kselftests || exit 1
-[ -r "$list" ] || exit 1
 
-while read -r line; do
-	line=${line%%#*}
-	required=
-	only=
-	kernel=
-	seconds=$limit
-	words=()
-	for word in $line; do
-		case $word in
-		required) required=required- ;;
-		platform=*) only=${word#*=} ;;
-		kernel=*) kernel=${word#*=} ;;
-		timeout=*) seconds=$((${word#*=} * slow)) ;;
-		*) words+=("$word") ;;
-		esac
-	done
-	[ ${#words[@]} -gt 0 ] || continue
-	[ -z "$only" ] || [ "$only" = "$platform" ] || continue
-	case $kernel in
-	rig) [[ $release == *-rig* ]] || continue ;;
-	plain) [[ $release == *-rig* && $release != *-debug* ]] || continue ;;
-	esac
-	name=${words[*]}
+while IFS=$'\t' read -r seconds tries name; do
 	echo "$(cut -d ' ' -f 1 /proc/uptime) $name"
 	echo "rig: test $name" >/dev/kmsg
+	# shellcheck disable=SC2206 # words, and no patterns among them
+	words=($name)
 	if [ -x "../test/${words[0]}.sh" ]; then
 		words[0]=../test/${words[0]}.sh
 	else
 		words[0]=./${words[0]}
 	fi
 	# The same test again keeps what it printed before.
-	tap=$out/tap/$(tap_name "$name")
+	file=tap/${name//[^A-Za-z0-9_.-]/_}
+	tap=$file.tap
 	again=1
-	while [ -e "$tap" ]; do
+	while [ -e "$out/$tap" ]; do
 		again=$((again + 1))
-		tap=$out/tap/$(tap_name "$name.$again")
+		tap=$file.$again.tap
 	done
-	run_one "$seconds" "$tap" "${words[@]}"
-	# What is required is all of it: one part that skips is a skip.
-	if [ -n "$required" ] && [ "$result" = pass ] &&
-		part=$(grep -E '^ *ok .*# SKIP' "$tap" | grep -v -m 1 "$allowed"); then
-		result=skip
-		reason=$part
+	while :; do
+		start=$SECONDS
+		status=127
+		if [ -x "${words[0]}" ]; then
+			timeout -k 5 "$seconds" "${words[@]}" >"$out/$tap" 2>&1 </dev/null
+			status=$?
+		else
+			echo "not there" >"$out/$tap"
+		fi
+		took=$((SECONDS - start))
+		tries=$((tries - 1))
+		case $status in
+		0 | 4) break ;; # KSFT_SKIP is 4
+		esac
+		[ "$tries" -gt 0 ] || break
+	done
+	# It is killed when it does not end by itself then.
+	late=false
+	if [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ "$took" -ge "$seconds" ]; }; then
+		late=true
 	fi
-	[ "$result" = skip ] || required=
-	echo "$required$result $name $took $reason" >>"$out/results"
-	tail -n 1 "$out/results"
-done <"$list"
+	printf '{"test": "%s", "status": %d, "seconds": %d, "timeout": %s, "tap": "%s"}\n' \
+		"$name" "$status" "$took" "$late" "$tap" >>"$records"
+done <"../$plan"
 
 cd ..
-if [ -r module/kvm-exclusive.ko ]; then
-	rmmod kvm_exclusive || { echo "fail rmmod 0 the module does not unload" >>"$out/results"; }
-fi
+[ -z "$module" ] || step "unload the module" rmmod kvm_exclusive
 # Nothing of exclusive mode holds KVM, or is left behind by it.
 if [ -r kernel/kvm.ko ]; then
-	rmmod "kvm-${platform%-bochs}" kvm || { echo "fail rmmod 0 KVM does not unload" >>"$out/results"; }
+	step "unload KVM" rmmod "kvm-${platform%-bochs}" kvm
 fi
-echo "end" >>"$out/results"
+echo '{"end": true}' >>"$records"
 exit 0
