@@ -61,11 +61,11 @@ silicon_run() {
 	mkdir -p "$sr_run" "$kept"
 	"$judge" ranges "$2" "${SILICON:-}" >"$sr_run/ranges"
 	"$judge" keys "$vmlinux" "$2" "$1" "${SILICON:-}" >"$sr_run/keys"
-	# Another kernel, emulator or test is another run.
+	# Another kernel, emulator or test is another run, and so is what runs the tests.
 	sr_key=$({
 		"$TOP/scripts/results.py" tests "$list"
 		cat "${KERNEL:-$(host_image "$flavour" "$2")}" "$BOCHS" "$RIG_INITRAMFS" \
-			"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test
+			"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test "$TOP"/scripts/test/*.sh
 	} | sha256sum)
 	sr_data=
 	if [ -n "$again" ] && [ -f "$sr_disk" ] && [ "$(cat "$sr_disk.key")" = "$sr_key" ]; then
