@@ -775,7 +775,7 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
     def test_each_group_is_of_its_parts(self):
         self.run_tests("full")
         of = {"qemu": "amd amd-debug debian debian-rt", "smt": "amd amd-debug",
-              "devices": "devices devices-debug", "disks": "disks", "control": "control",
+              "devices": "devices devices-debug", "disks": "debian-rt disks", "control": "control",
               "bochs": "amd-bochs intel intel-debug-1 intel-debug-2 intel-skylake",
               "silicon": "silicon", "host": "", "soak-ipi": ""}
         for group, parts in of.items():
