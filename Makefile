@@ -108,7 +108,7 @@ bochs: deps	## build the emulator of the platform intel (Debian's Bochs with cor
 	@$(S)/rig/bochs.sh
 
 .PHONY: initramfs
-initramfs: rootfs	## make the initramfs images of the emulated host and of the guest
+initramfs: rootfs source	## make the initramfs images of the emulated host and of the guest
 	@$(S)/initramfs.sh
 
 .PHONY: module

@@ -9,28 +9,26 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
+key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/cpio.sh" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
 if [ -s "$GUEST_INITRAMFS" ] && [ "$(cat "$BUILD/.initramfs" 2>/dev/null)" = "$key" ]; then
 	exit 0
 fi
-need cpio gzip
+need gzip
 mkdir -p "$BUILD"
 work=$(mktemp -d "$BUILD/initramfs.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 pack() {
-	(cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -6 -n) >"$2.tmp"
+	"$TOP/scripts/cpio.sh" "$1" "$1.cpio"
+	gzip -6 -n <"$1.cpio" >"$2.tmp"
 	mv "$2.tmp" "$2"
 }
 
 skeleton() {
-	mkdir -p "$1/bin" "$1/dev" "$1/proc" "$1/sys" "$1/tmp" "$1/run" "$1/root" "$1/etc"
+	mkdir -p "$1/bin" "$1/proc" "$1/sys" "$1/tmp" "$1/run" "$1/root" "$1/etc"
 	cp "$ROOTFS/bin/busybox" "$1/bin/busybox"
 	ln -s busybox "$1/bin/sh"
-	# The console of PID 1 must exist before devtmpfs is mounted.
-	mknod "$1/dev/console" c 5 1
-	mknod "$1/dev/null" c 1 3
 }
 
 skeleton "$work/host"

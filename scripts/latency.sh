@@ -55,7 +55,7 @@ host() {
 
 if [ -z "${LATENCY_REPORT:-}" ]; then
 	rm -rf "$payload" "$rows"
-	mkdir -p "$payload/module" "$payload/kselftests" "$payload/bin" "$payload/linux/root/dev" "$rows"
+	mkdir -p "$payload/module" "$payload/kselftests" "$payload/bin" "$payload/linux/root" "$rows"
 	cp -r "$TOP/scripts/latency" "$TOP/scripts/measure" "$payload/"
 	cp "$BUILD/module/kvm-exclusive.ko" "$payload/module/" || die "no module; \"make module\" builds it"
 	cp "$BUILD/kselftests/latency-vm" "$BUILD/kselftests/latency-broadcast" "$payload/kselftests/" ||
@@ -65,10 +65,8 @@ if [ -z "${LATENCY_REPORT:-}" ]; then
 	# round the emulator.
 	linux=$(host_image stock "$platform")
 	cp "$linux" "$payload/linux/bzImage" || die "no kernel; \"make kernel-stock-rig\" builds it"
-	mknod "$payload/linux/root/dev/console" c 5 1
 	cp "$BUILD/kselftests/latency-broadcast" "$payload/linux/root/init"
-	(cd "$payload/linux/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) \
-		>"$payload/linux/initramfs.cpio"
+	"$TOP/scripts/cpio.sh" "$payload/linux/root" "$payload/linux/initramfs.cpio"
 	rm -rf "$payload/linux/root"
 	bare=$BUILD/rig-latency-$platform-bare
 	for n in 1 2; do

@@ -145,7 +145,7 @@ inputs() {
 	# What a test printed is judged once, and its result remembered.
 	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/payload.sh scripts/measure/pin.sh scripts/test \
 		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
-	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh)"
+	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh scripts/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
 	say "silicon $(hash_of 'scripts/silicon.*' 'scripts/rig/silicon.*')"

@@ -85,13 +85,11 @@ guest=$kernel
 [ "$flavour" = exclusive ] || guest=$(host_image exclusive "$platform")
 if [ -f "$guest" ] && [ -f "$BUILD/module/kvm-exclusive.ko" ]; then
 	root=$payload/linux/root
-	mkdir -p "$root/dev" "$root/proc" "$root/sys"
-	mknod "$root/dev/console" c 5 1
+	mkdir -p "$root/proc" "$root/sys"
 	cp "$guest" "$payload/linux/bzImage"
 	cp "$BUILD/module/kvm-exclusive.ko" "$root/"
 	cp "$payload/kselftests/nested-init" "$root/init"
-	(cd "$root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) \
-		>"$payload/linux/initramfs.cpio"
+	"$TOP/scripts/cpio.sh" "$root" "$payload/linux/initramfs.cpio"
 	rm -rf "$root"
 fi
 printf '%s\n' "$KERNEL_SPLAT" >"$payload/test/splat"

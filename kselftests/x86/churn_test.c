@@ -29,7 +29,7 @@ static bool count_here(const char *irq, void *found)
 	snprintf(path, sizeof(path), "/proc/irq/%s/effective_affinity", irq);
 	if (excl_read_file(path, mask, sizeof(mask)) && names_ours(mask)) {
 		++*(unsigned int *)found;
-		ksft_print_msg("IRQ %s may come to %s", irq, mask);
+		ksft_print_msg("IRQ %s may come to %s\n", irq, mask);
 	}
 	return false;
 }
