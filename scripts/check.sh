@@ -8,6 +8,7 @@
 #   - CHANGELOG.md begins with the version that the module, the command and its page have
 #   - the patches and the C files pass the tree's checkpatch --strict, but for what
 #     scripts/checkpatch.allow lists
+#   - each patch to an emulator, or around one, says what upstream knows of the fault
 #   - each UAPI header compiles alone, as C and as C++
 #   - patches/series applies to the base without fuzz
 #   - regenerating patches/ from the result gives the same bytes
@@ -75,6 +76,19 @@ for file in $(sources '*.[chS]' '*.sh' '*.py' '*.awk' '*.bt' '*Kbuild' '*Makefil
 		echo "no SPDX line: $file"
 done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
+
+# The line is the last one of the header, and there is no other.
+for patch in $(sources 'scripts/rig/bochs/*.patch' 'scripts/rig/patches/*.patch'); do
+	awk '
+	/^(---$|--- a\/|--- \/dev\/null|diff --git )/ { exit }
+	/^Upstream:/ { n++ }
+	NF { last = $0 }
+	END {
+		form = "^Upstream: (https://[^ ]|[0-9a-f]+, |repaired in |not reported; |ours, not for upstream$)"
+		exit !(n == 1 && last ~ form)
+	}' "$TOP/$patch" || echo "no line \"Upstream:\" at the end of the header, or several: $patch"
+done >"$tmp/upstream"
+verdict "what upstream knows of the emulators' faults" "$tmp/upstream"
 
 version=$(cat "$TOP/module/VERSION")
 [ "$(sed -n 's/^## \([0-9.]*\).*/\1/p' "$TOP/CHANGELOG.md" | head -n 1)" = "$version" ] ||
