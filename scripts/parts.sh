@@ -32,11 +32,12 @@ parts_full() {
 	cat <<-END
 		amd 6 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
 		devices 16 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
-		disks 5 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
+		disks 4 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
+		disks-threads 2 alone test.sh PLATFORM=amd TEST_HOSTS=disks APPEND=threadirqs
 		amd-debug 11 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
 		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
 		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
-		debian-rt 12 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list,disks
+		debian-rt 8 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 2 alone test.sh PLATFORM=amd CONTROL=only
 		silicon 9 alone silicon.sh
 		intel-debug-1 22 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
