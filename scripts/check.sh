@@ -78,15 +78,13 @@ done >"$tmp/spdx"
 verdict "licence lines" "$tmp/spdx"
 
 # The line is the last one of the header, and there is no other.
+form='(https://[^ ]|[0-9a-f]+, |repaired in |not reported; |ours, not for upstream$)'
 for patch in $(sources 'scripts/rig/bochs/*.patch' 'scripts/rig/patches/*.patch'); do
-	awk '
-	/^(---$|--- a\/|--- \/dev\/null|diff --git )/ { exit }
-	/^Upstream:/ { n++ }
-	NF { last = $0 }
-	END {
-		form = "^Upstream: (https://[^ ]|[0-9a-f]+, |repaired in |not reported; |ours, not for upstream$)"
-		exit !(n == 1 && last ~ form)
-	}' "$TOP/$patch" || echo "no line \"Upstream:\" at the end of the header, or several: $patch"
+	sed -E '/^(---$|--- a\/|--- \/dev\/null|diff --git )/,$d' "$TOP/$patch" >"$tmp/header"
+	if [ "$(grep -c '^Upstream:' "$tmp/header")" -ne 1 ] ||
+		! grep . "$tmp/header" | tail -n 1 | grep -qE "^Upstream: $form"; then
+		echo "no line \"Upstream:\" at the end of the header, or several: $patch"
+	fi
 done >"$tmp/upstream"
 verdict "what upstream knows of the emulators' faults" "$tmp/upstream"
 
