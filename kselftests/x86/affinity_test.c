@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -117,8 +118,13 @@ static int claim(void)
 /* How many timers of user space are on a CPU, by /proc/timer_list; -1: it does not say. */
 static int user_timers(int cpu)
 {
+	static const char *const of_user[] = {
+		"posix_timer_fn", "it_real_fn", "hrtimer_wakeup", "timerfd_tmrproc",
+		"alarmtimer_fired",
+	};
 	FILE *f = fopen("/proc/timer_list", "r");
 	int at = -1, n = -1;
+	unsigned int i;
 	char line[256];
 
 	if (!f)
@@ -126,9 +132,8 @@ static int user_timers(int cpu)
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "cpu: %d", &at) == 1 && at == cpu)
 			n = 0;
-		if (at == cpu && (strstr(line, "posix_timer_fn") || strstr(line, "it_real_fn") ||
-				  strstr(line, "hrtimer_wakeup")))
-			n++;
+		for (i = 0; at == cpu && i < ARRAY_SIZE(of_user); i++)
+			n += !!strstr(line, of_user[i]);
 	}
 	fclose(f);
 	return n;
@@ -136,11 +141,13 @@ static int user_timers(int cpu)
 
 /*
  * What a process has armed on the CPU does not expire there any more: a timer whose signal
- * is ignored, and is armed anew in its handler, and a sleeper's.
+ * is ignored, and is armed anew in its handler, one that has a file, and an alarm, where
+ * the host has a clock for that.
  */
 static void user_timer(void)
 {
 	struct itimerspec every_ms = { { 0, 1000000 }, { 0, 1000000 } };
+	struct itimerspec late = { .it_value = { 1000 } };
 	cpu_set_t set = one_cpu(owned_cpu), any = two_cpus(0, owned_cpu);
 	int ctx, before, n, tries = 10;
 	timer_t timer;
@@ -153,7 +160,12 @@ static void user_timer(void)
 
 		signal(SIGUSR1, SIG_IGN);
 		if (set_affinity(0, set) || timer_create(CLOCK_MONOTONIC, &sev, &timer) ||
-		    timer_settime(timer, 0, &every_ms, NULL) || set_affinity(0, any))
+		    timer_settime(timer, 0, &every_ms, NULL) ||
+		    timerfd_settime(timerfd_create(CLOCK_MONOTONIC, 0), 0, &late, NULL))
+			_exit(1);
+		if (!timer_create(CLOCK_BOOTTIME_ALARM, &sev, &timer))
+			timer_settime(timer, 0, &late, NULL);
+		if (set_affinity(0, any))
 			_exit(1);
 		sleep(1000);
 		_exit(1);
@@ -161,8 +173,8 @@ static void user_timer(void)
 	do {
 		usleep(20000);
 		before = user_timers(owned_cpu);
-	} while (before < 1 && --tries);
-	ksft_test_result(before >= 1, "a process has a periodic timer on the CPU\n");
+	} while (before < 2 && --tries);
+	ksft_test_result(before >= 2, "a process has timers on the CPU\n");
 	ctx = claim();
 	/* It may be in its handler when it is looked for, and is then not in the list. */
 	for (n = 0, tries = 0; tries < 5; tries++) {
@@ -170,7 +182,7 @@ static void user_timer(void)
 		n += user_timers(owned_cpu);
 	}
 	ksft_print_msg("timers of user space there: %d, then %d in %d looks\n", before, n, tries);
-	ksft_test_result(!n, "it expires elsewhere while the CPU is owned\n");
+	ksft_test_result(!n, "they expire elsewhere while the CPU is owned\n");
 	close(ctx);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -409,6 +421,67 @@ static void deadline_thread(void)
 	set_affinity(0, was);
 }
 
+/* The bandwidth of the SCHED_DEADLINE tasks in the domain of a CPU, or -1. */
+static long long deadline_bandwidth(int cpu)
+{
+	FILE *f = fopen("/sys/kernel/debug/sched/debug", "r");
+	long long bw = -1;
+	char line[256];
+	int at = -1;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		sscanf(line, "dl_rq[%d]", &at);
+		if (at == cpu && sscanf(line, " .dl_bw->total_bw : %lld", &bw) == 1)
+			break;
+	}
+	fclose(f);
+	return bw;
+}
+
+/*
+ * A task that has run last on a CPU that is owned now becomes a SCHED_DEADLINE one while it
+ * sleeps: its bandwidth is of the CPUs where it wakes up.
+ */
+static void deadline_sleeper(void)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr), .sched_policy = SCHED_DEADLINE, .sched_runtime = 10000000,
+		.sched_deadline = 100000000, .sched_period = 100000000,
+	};
+	cpu_set_t set = one_cpu(owned_cpu), all;
+	long long before, with, after;
+	int ctx, r, tries = 50;
+	pid_t pid;
+
+	memset(&all, 0xff, sizeof(all));
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		set_affinity(0, set);
+		for (;;)
+			pause();
+	}
+	usleep(100000);
+	set_affinity(pid, all);
+	ctx = claim();
+	before = deadline_bandwidth(control_cpu);
+	r = syscall(SYS_sched_setattr, pid, &attr, 0) ? errno : 0;
+	with = deadline_bandwidth(control_cpu);
+	ksft_print_msg("sched_setattr: %s; bandwidth %lld, then %lld\n", strerror(r), before, with);
+	ksft_test_result(!r && before >= 0 && with > before,
+			 "a sleeper's SCHED_DEADLINE bandwidth is of the control CPUs\n");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	do {
+		usleep(20000);
+		after = deadline_bandwidth(control_cpu);
+	} while (after != before && --tries);
+	ksft_test_result(after == before, "and is given back to them: %lld\n", after);
+	close(ctx);
+}
+
 int main(int argc, char **argv)
 {
 	ksft_print_header();
@@ -417,7 +490,7 @@ int main(int argc, char **argv)
 	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset");
 	if (mkdir(GROUP, 0755) && errno != EEXIST)
 		ksft_exit_skip("no cgroups with cpusets: %s\n", strerror(errno));
-	ksft_set_plan(35);
+	ksft_set_plan(37);
 	pinned_task(false);
 	pinned_task(true);
 	user_timer();
@@ -426,6 +499,7 @@ int main(int argc, char **argv)
 	vcpu_thread();
 	thread_of_two();
 	deadline_thread();
+	deadline_sleeper();
 	if (rmdir(GROUP))
 		ksft_print_msg("rmdir: %s\n", strerror(errno));
 	ksft_finished();
