@@ -281,8 +281,8 @@ int main(int argc, char **argv)
 		if (r && (err == ENOENT || err == ENOSYS))
 			ksft_test_result_skip("%s - not in this kernel\n", works[i].name);
 		else
-			ksft_test_result(!r && max < BOUND_NS && late <= j / 2, "%s%s%s\n", works[i].name,
-					 r ? ": " : "", r ? strerror(err) : "");
+			ksft_test_result(!r && max < BOUND_NS && late <= j / 2, "%s%s%s\n",
+					 works[i].name, r ? ": " : "", r ? strerror(err) : "");
 	}
 
 	ok = true;
