@@ -35,11 +35,13 @@ static void print_text(const struct kvm_excl_get_info *info)
 		puts("CPUs for VMs:       supported");
 	else
 		printf("CPUs for VMs:       not supported: %s\n", info->why);
+	/* How a VM's timers are served is KVM's own affair where it cannot have CPUs. */
 	if (info->timer_hz)
-		printf("guest timers:       in hardware, APIC timer at %llu Hz\n",
+		printf("guest timers:       %s, APIC timer at %llu Hz\n",
+		       info->supported ? "in hardware" : "unknown",
 		       (unsigned long long)info->timer_hz);
 	else
-		puts("guest timers:       emulated: the frequency of the APIC timer is not known");
+		puts("guest timers:       unknown: the frequency of the APIC timer is not known");
 	printf("CPUs of this host:  at most %u\n", info->nr_cpus);
 }
 

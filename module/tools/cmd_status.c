@@ -281,7 +281,8 @@ int cmd_status(int argc, char **argv)
 	const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Show every context on this host that has CPUs, and its vCPUs.",
+		.doc = "Show every context on this host that has CPUs, its vCPUs, and the "
+		       "interrupts of devices that are assigned to its VM.",
 	};
 	struct kvm_excl_get_info info = { .size = sizeof(info) };
 	struct json_object *contexts = NULL;

@@ -129,57 +129,69 @@ static int left_out_thread(const struct cpulist *list, __u32 *of)
 /* Say what is in the way, and what can be done about it. */
 static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 {
-	unsigned int cpu = claim->obstacle_cpu;
-	char task[sizeof(claim->obstacle_name) + 32] = "a task that cannot be seen from here";
+	char thread[sizeof(claim->obstacle_name) + 32] = "a thread that cannot be seen from here";
 	char name[sizeof(claim->obstacle_name) + 1] = "";
+	unsigned int cpu = claim->obstacle_cpu;
+	int id = claim->obstacle_id;
 
 	memcpy(name, claim->obstacle_name, sizeof(claim->obstacle_name));
-	if (claim->obstacle_id)
-		snprintf(task, sizeof(task), "%s (PID %d)", name, claim->obstacle_id);
+	/* One that is about to end has a name, but no number any more. */
+	if (id)
+		snprintf(thread, sizeof(thread), "thread %s (TID %d)", name, id);
+	else if (*name)
+		snprintf(thread, sizeof(thread), "thread %s", name);
 	switch (claim->obstacle) {
 	case KVM_EXCL_OBSTACLE_OWNED:
-		complain("CPU %u belongs to another VM: see \"kvm-exclusive status\"", cpu);
+		complain("CPU %u belongs to another context: see \"kvm-exclusive status\"", cpu);
 		break;
 	case KVM_EXCL_OBSTACLE_PINNED:
-		complain("CPU %u is taken: %s may run nowhere else; let it run elsewhere (\"taskset -p\"), or take the CPUs all the same with --take-pinned",
-			 cpu, task);
+		if (id)
+			complain("CPU %u is taken: %s may run nowhere else, and there may be more; widen its mask (\"taskset -cp LIST %d\") or its cgroup's cpuset.cpus (/proc/%d/cgroup), or use --take-pinned",
+				 cpu, thread, id, id);
+		else
+			complain("CPU %u is taken: %s may run nowhere else, and there may be more; choose other CPUs, or use --take-pinned",
+				 cpu, thread);
 		break;
 	case KVM_EXCL_OBSTACLE_PARTITION:
 		complain("CPU %u is taken: the cpuset partition %s has it for itself; start the VMM in there, or take the CPUs all the same with --take-pinned",
 			 cpu, name);
 		break;
 	case KVM_EXCL_OBSTACLE_TASK:
-		complain("CPU %u cannot be taken: %s does not leave it; see /proc/PID/stack, and try again",
-			 cpu, task);
+		if (id)
+			complain("CPU %u cannot be taken: %s does not leave it; see /proc/%d/stack, and try again",
+				 cpu, thread, id);
+		else
+			complain("CPU %u cannot be taken: %s does not leave it; see the kernel log, and try again",
+				 cpu, thread);
 		break;
 	case KVM_EXCL_OBSTACLE_IRQ:
-		if (claim->obstacle_id < 0)
-			complain("CPU %u cannot be taken: %s keeps coming, and no interrupt of the host has it; report it",
+		if (id < 0)
+			complain("CPU %u cannot be taken: %s keeps coming, and no interrupt of the host has it; a bug: report it with the kernel log and /proc/interrupts",
 				 cpu, name);
 		else
-			complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; see /proc/irq/%d",
-				 cpu, claim->obstacle_id, name, claim->obstacle_id);
+			complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; compare /proc/irq/%d/effective_affinity_list, and try again",
+				 cpu, id, name, id);
 		break;
 	case KVM_EXCL_OBSTACLE_VECTORS:
 		complain("the other CPUs have too few interrupt vectors, by %d: choose fewer CPUs, or give the devices fewer queues",
-			 claim->obstacle_id);
+			 id);
 		break;
 	case KVM_EXCL_OBSTACLE_SCHED_EXT:
-		complain("a BPF scheduler (sched_ext) runs, which chooses CPUs itself: stop it first");
+		complain("a BPF scheduler (sched_ext) runs, which chooses CPUs itself: stop it first (/sys/kernel/sched_ext/root/ops names it)");
 		break;
 	case KVM_EXCL_OBSTACLE_DEADLINE:
-		complain("the other CPUs have no bandwidth for all SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those");
+		complain("the other CPUs have no bandwidth for all SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those (\"ps -eLo tid,cls,comm\" lists them, class DLN)");
 		break;
 	case KVM_EXCL_OBSTACLE_ENTRY:
-		complain("CPU %u cannot be taken: device %s can still interrupt it, with vector %d; report it",
-			 cpu, name, claim->obstacle_id);
+		complain("CPU %u cannot be taken: device %s can still interrupt it, with vector %d; a bug: report it with the kernel log",
+			 cpu, name, id);
 		break;
 	case KVM_EXCL_OBSTACLE_NOTIFIED:
-		complain("CPU %u cannot be taken: %s, of another VM, is notified there; report it",
-			 cpu, task);
+		complain("CPU %u cannot be taken: a vCPU of another VM is notified there, %s; a bug: report it with the kernel log",
+			 cpu, thread);
 		break;
 	case KVM_EXCL_OBSTACLE_TIMER:
-		complain("CPU %u cannot be taken: its clock event device does not give way; report it with /proc/timer_list",
+		complain("CPU %u cannot be taken: its clock event device does not give way; a bug: report it with the kernel log and /proc/timer_list",
 			 cpu);
 		break;
 	default:

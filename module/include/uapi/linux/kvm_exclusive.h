@@ -105,7 +105,8 @@
  * @supported: out, 1 when VMs can have CPUs of their own here, else 0
  * @timer_hz: out, frequency of the physical APIC timer, undivided; 0 when it is
  *	      not known, and then @supported is 0, too
- * @nr_cpus: out, how many CPUs CLAIM_CPUS accepts at most
+ * @nr_cpus: out, upper bound of CPU numbers, which are all below it; CLAIM_CPUS takes no
+ *	     more CPUs than that, and never all, for CPU 0's core is never given
  * @reserved: must be 0
  * @why: out, when @supported is 0 the reason as text, else empty
  */
@@ -129,8 +130,8 @@ struct kvm_excl_get_info {
  *
  * KVM_EXCL_CLAIM_FOR_VM, KVM_EXCL_CLAIM_FOR_PID: the CPUs are for the VM whose file
  * @target is, or for the process whose pidfd it is, not for the calling process.  What
- * belongs to it may be pinned to them: its threads, and vhost's.  Kernel threads are never
- * in the way.
+ * belongs to it may be pinned to them: its threads, and vhost's.  Kernel threads never
+ * count as pinned.
  */
 #define KVM_EXCL_CLAIM_PINNED	(1U << 0)
 #define KVM_EXCL_CLAIM_FOR_VM	(1U << 1)
@@ -143,8 +144,10 @@ struct kvm_excl_get_info {
  *			      thread on a CPU of its own
  * @KVM_EXCL_OBSTACLE_PINNED: a task that may run nowhere else
  * @KVM_EXCL_OBSTACLE_PARTITION: a cpuset partition that has one of them for itself
- * @KVM_EXCL_OBSTACLE_TASK: a task that has not left within 5 s
- * @KVM_EXCL_OBSTACLE_IRQ: an interrupt that has not left within 1 s
+ * @KVM_EXCL_OBSTACLE_TASK: a task that has not left: for 5 s none has, or 30 s were not
+ *			    enough for all
+ * @KVM_EXCL_OBSTACLE_IRQ: an interrupt that has not left within 1 s, or a vector that keeps
+ *			   coming for 2 s
  * @KVM_EXCL_OBSTACLE_VECTORS: the other CPUs have too few vectors for all interrupts
  * @KVM_EXCL_OBSTACLE_SCHED_EXT: a BPF scheduler, which chooses CPUs itself
  * @KVM_EXCL_OBSTACLE_DEADLINE: the other CPUs have no bandwidth for all SCHED_DEADLINE
@@ -326,7 +329,7 @@ struct kvm_excl_get_context {
  * @KVM_EXCL_VCPU_SMM: it is in system management mode
  * @KVM_EXCL_VCPU_SYNIC: the guest uses Hyper-V synthetic interrupts
  * @KVM_EXCL_VCPU_PV_EOI: a paravirtual EOI is outstanding
- * @KVM_EXCL_VCPU_LOW_VECTOR: an interrupt with a vector of 16 to 31 is pending
+ * @KVM_EXCL_VCPU_LOW_VECTOR: an interrupt with a vector of 16 to 31 is pending or in service
  * @KVM_EXCL_VCPU_PUT_BACK: in-service vectors could not be put back
  * @KVM_EXCL_VCPU_IMMEDIATE_EXIT: the entry was to exit at once
  * @KVM_EXCL_VCPU_BLOCKIRQ: a debugger keeps interrupts from the guest
@@ -369,7 +372,7 @@ enum kvm_excl_vcpu_timer {
  * @cpu: out, its CPU, -1 when it has none (yet)
  * @attached: out, 1 when it runs attached now, else 0
  * @reason: out, enum kvm_excl_vcpu_reason of its last entry
- * @timer: out, enum kvm_excl_vcpu_timer of its last entry
+ * @timer: out, enum kvm_excl_vcpu_timer of its last attached entry
  * @reserved: must be 0
  * @exits: out, VM exits
  * @attaches: out, how often it was attached
@@ -379,7 +382,7 @@ enum kvm_excl_vcpu_timer {
  * @raised: out, interrupts raised for the guest at an entry
  * @ipi_direct: out, interrupts sent to it by KVM as physical IPIs
  * @ipi_software: out, interrupts sent to it by KVM through the software APIC
- * @storms: out, how often its interrupt sources were shut up to spare the host
+ * @storms: out, how often its interrupt sources were throttled to spare the host
  * @kick_reschedule: out, kicks of its CPU to reschedule
  * @kick_call_function: out, kicks to call a function
  * @kick_irq_work: out, kicks for irq_work
