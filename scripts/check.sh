@@ -20,10 +20,16 @@
 #
 # RESULTS=FILE: leaves a result for each there, as the tests do (Documentation/testing.md).
 # FULL=1 adds: every prefix of the series compiles (takes hours from nothing).
+#
+# It takes no arguments: what it is told is in the environment.
 set -eu
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
+if [ $# -ne 0 ]; then
+	say "usage: [FULL=1] [CHECK_PAGE=1] [RESULTS=FILE] check.sh" >&2
+	exit 2
+fi
 need git perl python3 shellcheck gcc g++ sparse make
 # checkpatch runs a script with modules that deps.sh installs for the distribution's
 # own Python.
