@@ -65,43 +65,43 @@ help:	## list the targets
 
 .PHONY: deps
 deps:	## install the packages that building and testing need (Debian 12 or 13, as root)
-	@$(S)/deps.sh
+	@$(S)/build/deps.sh
 
 .PHONY: source
 source: deps	## unpack the newest linux-source-6.12 (or KSRC) as git branch base
-	@$(S)/source.sh
+	@$(S)/build/source.sh
 
 .PHONY: apply
 apply: source	## apply patches/series without fuzz, as branch exclusive
-	@$(S)/apply.sh
+	@$(S)/build/apply.sh
 
 .PHONY: kernel
 kernel: apply	## build the patched kernel of the rig
-	@$(S)/kernel.sh exclusive
+	@$(S)/build/kernel.sh exclusive
 
 .PHONY: kernel-stock
 kernel-stock: source	## build the unpatched kernel of the rig (the guest, and for comparison)
-	@$(S)/kernel.sh stock
+	@$(S)/build/kernel.sh stock
 
 .PHONY: kernel-stock-rig
 kernel-stock-rig: source	## build the unpatched kernel with what works round the emulators (the stock host)
-	@$(S)/kernel.sh stock-rig
+	@$(S)/build/kernel.sh stock-rig
 
 .PHONY: kernel-debug
 kernel-debug: apply	## build the patched kernel with lockdep, PROVE_RCU and KASAN
-	@$(S)/kernel.sh debug
+	@$(S)/build/kernel.sh debug
 
 .PHONY: kernel-debian
 kernel-debian: apply	## build the patched kernel with Debian's configuration
-	@$(S)/kernel.sh debian
+	@$(S)/build/kernel.sh debian
 
 .PHONY: kernel-debian-rt
 kernel-debian-rt: apply	## build the patched kernel with that of Debian's PREEMPT_RT kernel
-	@$(S)/kernel.sh debian-rt
+	@$(S)/build/kernel.sh debian-rt
 
 .PHONY: rootfs
 rootfs: deps	## make the rig's root file system (Debian 13 with QEMU, perf, redis, ...)
-	@$(S)/rootfs.sh
+	@$(S)/build/rootfs.sh
 
 .PHONY: bochs
 bochs: deps	## build the emulator of the platform intel (Debian's Bochs with corrections)
@@ -109,23 +109,23 @@ bochs: deps	## build the emulator of the platform intel (Debian's Bochs with cor
 
 .PHONY: initramfs
 initramfs: rootfs source	## make the initramfs images of the emulated host and of the guest
-	@$(S)/initramfs.sh
+	@$(S)/build/initramfs.sh
 
 .PHONY: module
 module: kernel	## build the companion module against the patched kernel
-	@$(S)/module.sh $(OBJ) $(BUILD)/module
+	@$(S)/build/module.sh $(OBJ) $(BUILD)/module
 
 .PHONY: module-debug
 module-debug: kernel-debug	## build the companion module against the debug kernel
-	@$(S)/module.sh $(DEBUG_OBJ) $(BUILD)/module-debug
+	@$(S)/build/module.sh $(DEBUG_OBJ) $(BUILD)/module-debug
 
 .PHONY: module-debian
 module-debian: kernel-debian	## build the companion module against Debian's
-	@$(S)/module.sh $(DEBIAN_OBJ) $(BUILD)/module-debian
+	@$(S)/build/module.sh $(DEBIAN_OBJ) $(BUILD)/module-debian
 
 .PHONY: module-debian-rt
 module-debian-rt: kernel-debian-rt	## build the companion module against Debian's with PREEMPT_RT
-	@$(S)/module.sh $(DEBIAN_RT_OBJ) $(BUILD)/module-debian-rt
+	@$(S)/build/module.sh $(DEBIAN_RT_OBJ) $(BUILD)/module-debian-rt
 
 .PHONY: tools
 tools: deps	## build the kvm-exclusive command
@@ -213,15 +213,15 @@ report: deps-report	## one HTML page of all reports that there are, build/report
 # What cannot be had fails the part "check" of test-full, and no other.
 .PHONY: deps-check
 deps-check:
-	@$(S)/deps.sh judge && $(S)/deps.sh report || :
+	@$(S)/build/deps.sh judge && $(S)/build/deps.sh report || :
 
 .PHONY: deps-judge
 deps-judge:	## install what judges the samples of quiet
-	@$(S)/deps.sh judge
+	@$(S)/build/deps.sh judge
 
 .PHONY: deps-report
 deps-report:	## install what draws that page, and a browser that looks at it
-	@$(S)/deps.sh report
+	@$(S)/build/deps.sh report
 
 .PHONY: results
 results:	## write the reports that there are into Documentation/results.md
@@ -229,20 +229,20 @@ results:	## write the reports that there are into Documentation/results.md
 
 .PHONY: pictures
 pictures:	## draw Documentation/pictures/*.svg from the .dot beside them (graphviz)
-	@$(S)/pictures.sh
+	@$(S)/build/pictures.sh
 
 .PHONY: refresh
 refresh:	## write branch exclusive to patches/
-	@$(S)/refresh.sh
+	@$(S)/build/refresh.sh
 
 .PHONY: install
 install:	## install the module for KERNEL_BUILD, the command and the UAPI header
-	@PREFIX=$(PREFIX) $(S)/install.sh $(KERNEL_BUILD)
+	@PREFIX=$(PREFIX) $(S)/build/install.sh $(KERNEL_BUILD)
 
 .PHONY: clean
 clean:	## remove what was built (not the unpacked trees, not the cache)
-	@$(S)/clean.sh
+	@$(S)/build/clean.sh
 
 .PHONY: clean-source
 clean-source: clean	## remove the unpacked trees as well, branches included
-	@$(S)/clean.sh source
+	@$(S)/build/clean.sh source

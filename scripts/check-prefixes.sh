@@ -15,7 +15,7 @@ if ! git -C "$tree" rev-parse -q --verify HEAD >/dev/null 2>&1; then
 	git -C "$SRC" worktree add -q --detach "$tree" base
 fi
 git -C "$tree" reset -q --hard
-"$TOP/scripts/am.sh" "$tree" check
+"$TOP/scripts/build/am.sh" "$tree" check
 export CCACHE_DIR="$CACHE/ccache" CCACHE_BASEDIR="$BUILD" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 

@@ -159,11 +159,11 @@ if ! git -C "$tree" rev-parse -q --verify HEAD >/dev/null 2>&1; then
 	git -C "$SRC" worktree add -q --detach "$tree" base
 fi
 git -C "$tree" reset -q --hard
-"$TOP/scripts/am.sh" "$tree" check >"$tmp/am.out" 2>&1 || cp "$tmp/am.out" "$tmp/am"
+"$TOP/scripts/build/am.sh" "$tree" check >"$tmp/am.out" 2>&1 || cp "$tmp/am.out" "$tmp/am"
 touch "$tmp/am"
 verdict "series applies without fuzz" "$tmp/am"
 if [ ! -s "$tmp/am" ]; then
-	if "$TOP/scripts/refresh.sh" check "$tmp/again" >"$tmp/refresh" 2>&1; then
+	if "$TOP/scripts/build/refresh.sh" check "$tmp/again" >"$tmp/refresh" 2>&1; then
 		diff -r "$TOP/patches" "$tmp/again" >"$tmp/refresh" 2>&1 || :
 	fi
 	verdict "regenerated series is byte-identical" "$tmp/refresh"
@@ -196,12 +196,12 @@ if [ -f "$OBJ/.config" ] && [ -f "$OBJ/Module.symvers" ]; then
 	done
 	verdict "sparse, kernel" "$tmp/sparse-kernel"
 
-	"$TOP/scripts/module.sh" "$OBJ" "$BUILD/module-sparse" C=2 >"$tmp/sparse.out" 2>&1 ||
+	"$TOP/scripts/build/module.sh" "$OBJ" "$BUILD/module-sparse" C=2 >"$tmp/sparse.out" 2>&1 ||
 		cp "$tmp/sparse.out" "$tmp/sparse"
 	grep -E 'module-sparse/.*(warning|error):' "$tmp/sparse.out" >>"$tmp/sparse" || :
 	verdict "sparse, module" "$tmp/sparse"
 
-	if ! PREFIX=/usr/local DESTDIR="$tmp/dest" "$TOP/scripts/install.sh" "$OBJ" >"$tmp/install.out" 2>&1 ||
+	if ! PREFIX=/usr/local DESTDIR="$tmp/dest" "$TOP/scripts/build/install.sh" "$OBJ" >"$tmp/install.out" 2>&1 ||
 		! "$tmp/dest/usr/local/sbin/kvm-exclusive" --version >>"$tmp/install.out" 2>&1 ||
 		! grep "kvm-exclusive $version" "$tmp/dest/usr/local/share/man/man8/kvm-exclusive.8" \
 			>>"$tmp/install.out" 2>&1; then

@@ -66,7 +66,7 @@ if [ -z "${LATENCY_REPORT:-}" ]; then
 	linux=$(host_image stock "$platform")
 	cp "$linux" "$payload/linux/bzImage" || die "no kernel; \"make kernel-stock-rig\" builds it"
 	cp "$BUILD/kselftests/latency-broadcast" "$payload/linux/root/init"
-	"$TOP/scripts/cpio.sh" "$payload/linux/root" "$payload/linux/initramfs.cpio"
+	"$TOP/scripts/build/cpio.sh" "$payload/linux/root" "$payload/linux/initramfs.cpio"
 	rm -rf "$payload/linux/root"
 	bare=$BUILD/rig-latency-$platform-bare
 	for n in 1 2; do

@@ -130,7 +130,7 @@ inputs() {
 		i_kernel=$(tree_of "$SRC")
 		i_stock=$(git -C "$SRC" rev-parse 'base^{tree}' | cut -c 1-16)
 	fi
-	i_config=$(hash_of Kconfig.fragment scripts/rig/rig.config scripts/kernel.sh)
+	i_config=$(hash_of Kconfig.fragment scripts/rig/rig.config scripts/build/kernel.sh)
 	say "everything $(digest <"$i_files")"
 	say "kernel $i_kernel-$i_config"
 	say "kernel-debug $i_kernel-$i_config-$(hash_of scripts/rig/debug.config)"
@@ -139,21 +139,21 @@ inputs() {
 		cat /usr/src/linux-config-6.12/config.amd64_*_amd64.xz 2>/dev/null | digest)"
 	say "kernel-stock-rig $i_stock-$i_config-$(hash_of scripts/rig/patches)"
 	say "compiler $({ gcc --version; g++ --version; ld --version; } 2>&1 | digest)"
-	say "module $(hash_of module scripts/module.sh)"
+	say "module $(hash_of module scripts/build/module.sh)"
 	say "kselftests $(hash_of kselftests/Makefile kselftests/lib kselftests/nested kselftests/x86)"
 	# What the lines of each group say, in whatever form.
 	"$TOP/scripts/results.py" hashes
 	# What a test printed is judged once, and its result remembered.
 	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/payload.sh scripts/measure/pin.sh scripts/test \
 		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
-	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/initramfs.sh scripts/cpio.sh)"
+	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/build/initramfs.sh scripts/build/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
 	say "silicon $(hash_of 'scripts/silicon.*' 'scripts/rig/silicon.*')"
 	# What was installed says more than what was asked for.
 	i_installed=$ROOTFS/var/lib/dpkg/status
 	[ -r "$i_installed" ] || i_installed=/dev/null
-	say "rootfs $(hash_of scripts/rootfs.sh)-$(digest <"$i_installed")"
+	say "rootfs $(hash_of scripts/build/rootfs.sh)-$(digest <"$i_installed")"
 	say "environment $environment"
 }
 

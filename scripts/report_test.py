@@ -91,7 +91,7 @@ class Report(unittest.TestCase):
         for what in ("an &lt;odd&gt; one", "y_test", "make demo PLATFORM=intel"):
             self.assertIn(what, text)
         faults = page.look(self.path("index.html"), self.path("index.png"))
-        self.assertIsNotNone(faults, "no browser: scripts/deps.sh report")
+        self.assertIsNotNone(faults, "no browser: scripts/build/deps.sh report")
         self.assertEqual(faults, [])
         self.assertGreater(os.path.getsize(self.path("index.png")), 10000)
 

@@ -89,7 +89,7 @@ if [ -f "$guest" ] && [ -f "$BUILD/module/kvm-exclusive.ko" ]; then
 	cp "$guest" "$payload/linux/bzImage"
 	cp "$BUILD/module/kvm-exclusive.ko" "$root/"
 	cp "$payload/kselftests/nested-init" "$root/init"
-	"$TOP/scripts/cpio.sh" "$root" "$payload/linux/initramfs.cpio"
+	"$TOP/scripts/build/cpio.sh" "$root" "$payload/linux/initramfs.cpio"
 	rm -rf "$root"
 fi
 printf '%s\n' "$KERNEL_SPLAT" >"$payload/test/splat"

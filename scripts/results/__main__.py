@@ -94,7 +94,7 @@ def do_report(top, directory, path, picture):
     print("%d figures in %d sections" % report.build(top, directory, path))
     faults = page.look(path, picture)
     if faults is None:
-        print("no browser has looked at it; \"scripts/deps.sh report\" installs one")
+        print("no browser has looked at it; \"scripts/build/deps.sh report\" installs one")
     for fault in faults or []:
         print("FAIL: " + fault)
     return bool(faults)

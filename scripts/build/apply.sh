@@ -9,7 +9,7 @@
 # patches/ is left alone, unless APPLY_FORCE=1 (the old one is then kept under
 # another name).
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
@@ -29,7 +29,7 @@ hash=$({
 # The rig's kernels are built from branch "rig": the series and, on top of it, what
 # works round the emulators.
 rig_branch() {
-	"$TOP/scripts/rig-branch.sh" "$SRC" rig exclusive
+	"$TOP/scripts/build/rig-branch.sh" "$SRC" rig exclusive
 }
 
 if [ -n "$tip" ]; then
@@ -54,6 +54,6 @@ if [ -n "$tip" ]; then
 	fi
 fi
 
-"$TOP/scripts/am.sh" "$SRC" exclusive
+"$TOP/scripts/build/am.sh" "$SRC" exclusive
 printf '%s %s\n' "$hash" "$(git -C "$SRC" rev-parse exclusive)" >"$stamp"
 rig_branch

@@ -10,7 +10,7 @@
 # and Debian 13's own loses NMIs: see "What the emulator does differently" in
 # Documentation/testing.md.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

@@ -7,7 +7,7 @@
 # round the emulators (scripts/rig/patches), unless it is that already.  What is called
 # NAME.exclusive.patch is for the series alone, NAME.stock.patch for the base.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

@@ -5,7 +5,7 @@
 # repository, so that they can be looked at where it is; they are drawn anew when a source
 # has changed.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 command -v dot >/dev/null 2>&1 || die "dot is missing; the package graphviz has it"

@@ -6,7 +6,7 @@
 # Write what is in DIR as an initramfs, with the devices that PID 1 needs before there is
 # devtmpfs.  The kernel tree's gen_init_cpio makes them without being root.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

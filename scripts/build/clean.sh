@@ -7,7 +7,7 @@
 # developed on, so they go only when asked for, and not with work in them that
 # patches/ lacks, unless FORCE=1.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

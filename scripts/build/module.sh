@@ -6,7 +6,7 @@
 # Build the companion module against one built kernel, from a copy, so that the
 # source directory stays clean and two kernels' builds do not meet.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

@@ -6,7 +6,7 @@
 # repository whose branch "base" is the pristine tree, and a second worktree on
 # branch "stock" for the unpatched kernel.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 need git tar xz

@@ -7,7 +7,7 @@
 # against that kernel's headers and install it, the command, its manual page, its
 # completion for bash and the UAPI header.  DESTDIR and PREFIX as usual.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

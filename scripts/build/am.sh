@@ -7,7 +7,7 @@
 # COUNT (default: all) patches of patches/series.  The same patches on the same
 # base give the same commits.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

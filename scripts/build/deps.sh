@@ -4,7 +4,7 @@
 # Install what building and testing need on Debian 12 or 13; with "judge" what judges the
 # samples of "make quiet", with "report" what draws "make report".  Does nothing, and needs neither root nor a network, when all of it is there.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

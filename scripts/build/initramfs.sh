@@ -5,11 +5,11 @@
 # the Linux guest with its servers and load generators.  (A guest with
 # its root on 9p takes more than twice as long to boot.)
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/cpio.sh" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
+key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/build/cpio.sh" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
 if [ -s "$GUEST_INITRAMFS" ] && [ "$(cat "$BUILD/.initramfs" 2>/dev/null)" = "$key" ]; then
 	exit 0
 fi
@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 pack() {
-	"$TOP/scripts/cpio.sh" "$1" "$1.cpio"
+	"$TOP/scripts/build/cpio.sh" "$1" "$1.cpio"
 	gzip -6 -n <"$1.cpio" >"$2.tmp"
 	mv "$2.tmp" "$2"
 }

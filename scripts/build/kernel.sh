@@ -10,7 +10,7 @@
 # compiler's results are kept by ccache, and finished images are kept in the cache
 # by what went into them, so that a fresh clone builds little.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 need ccache git make gcc
@@ -39,7 +39,7 @@ stock-rig)
 		git -C "$SRC" worktree add -q --detach "$src" base
 	fi
 	# A commit is made of what is in it: the same patches give the same commit.
-	"$TOP/scripts/rig-branch.sh" "$src" stock-rig base
+	"$TOP/scripts/build/rig-branch.sh" "$src" stock-rig base
 	;;
 exclusive)
 	obj=$OBJ
@@ -75,7 +75,7 @@ export KBUILD_BUILD_USER=kvm-exclusive KBUILD_BUILD_HOST=rig
 unset MAKEFLAGS MFLAGS MAKELEVEL O
 
 # shellcheck disable=SC2086 # a list of files
-config_hash=$(cat $fragments $base "$TOP/scripts/kernel.sh" | sha256sum | cut -d ' ' -f 1)
+config_hash=$(cat $fragments $base "$TOP/scripts/build/kernel.sh" | sha256sum | cut -d ' ' -f 1)
 tree=$(git -C "$src" rev-parse 'HEAD^{tree}')
 key=$(echo "$tree $config_hash $(gcc --version | head -n 1) $(ld --version | head -n 1)" |
 	sha256sum | cut -c 1-32)

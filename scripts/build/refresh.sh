@@ -8,7 +8,7 @@
 # generated: names carry no number, the order is in series, and the same commits
 # give the same bytes on every machine.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
