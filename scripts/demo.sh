@@ -68,7 +68,7 @@ append="kunit.enable=0 $append"
 max_share=${MAX_SHARE-$share}
 payload=$BUILD/payload-demo-$platform
 mkdir -p "$REPORT"
-"$TOP/scripts/payload.sh" "$payload"
+"$TOP/scripts/rig/payload.sh" "$payload"
 [ -z "$unpacked" ] || gzip -d "$payload/guest-initramfs.cpio.gz"
 case $modes in
 *exclusive*)

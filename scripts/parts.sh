@@ -144,9 +144,10 @@ inputs() {
 	# What the lines of each group say, in whatever form.
 	"$TOP/scripts/results.py" hashes
 	# What a test printed is judged once, and its result remembered.
-	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/payload.sh scripts/measure/pin.sh scripts/test \
+	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/rig/payload.sh scripts/measure/pin.sh scripts/test \
 		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
-	say "rig $(hash_of scripts/rig/run.sh scripts/rig/init scripts/rig/amd.sh scripts/build/initramfs.sh scripts/build/cpio.sh)"
+	say "rig $(hash_of scripts/rig/run.sh scripts/rig/host/init scripts/rig/amd.sh \
+		scripts/build/initramfs.sh scripts/build/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
 	say "silicon $(hash_of 'scripts/silicon.*' 'scripts/rig/silicon.*')"

@@ -44,7 +44,7 @@ kernel=${KERNEL:-$obj/arch/x86/boot/bzImage}
 stock=$STOCK_OBJ/arch/x86/boot/bzImage
 
 payload=$BUILD/payload-$name
-"$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
+"$TOP/scripts/rig/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
 cp -r "$TOP/scripts/quiet" "$payload/"
 [ -x "$payload/kselftests/quiet_guest" ] || die "no programs; \"make kselftests\" builds them"
 [ -r "$payload/module/kvm-exclusive.ko" ] || die "no module; \"make module\" builds it"

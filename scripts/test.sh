@@ -72,7 +72,7 @@ report=$REPORT/test-$name
 results=$TOP/scripts/results.py
 rm -rf "$out" "$report"
 mkdir -p "$out" "$report"
-"$TOP/scripts/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
+"$TOP/scripts/rig/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
 [ "$flavour" != stock ] || rm -f "$payload/module/kvm-exclusive.ko"
 loaded=module/kvm-exclusive.ko
 [ -f "$payload/$loaded" ] || loaded=

@@ -9,7 +9,7 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/build/cpio.sh" "$TOP/scripts/rig/init" "$TOP"/scripts/guest/* | sha256sum)
+key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/build/cpio.sh" "$TOP/scripts/rig/host/init" "$TOP"/scripts/guest/* | sha256sum)
 if [ -s "$GUEST_INITRAMFS" ] && [ "$(cat "$BUILD/.initramfs" 2>/dev/null)" = "$key" ]; then
 	exit 0
 fi
@@ -32,7 +32,7 @@ skeleton() {
 }
 
 skeleton "$work/host"
-cp "$TOP/scripts/rig/init" "$work/host/init"
+cp "$TOP/scripts/rig/host/init" "$work/host/init"
 chmod 755 "$work/host/init"
 pack "$work/host" "$RIG_INITRAMFS"
 

@@ -30,7 +30,7 @@ out=/mnt/out
 # nothing either.
 guest_cpus="2 3"
 other_cpus=0-1
-# No vCPU runs on the first one: see scripts/rig/init.
+# No vCPU runs on the first one: see scripts/rig/host/init.
 vmm_cpus=1
 # Every step in the guest has a limit of its own, so that a hang is named.
 load_limit=600

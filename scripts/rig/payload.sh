@@ -6,7 +6,7 @@
 # Collect in DIR what an emulated host sees as /mnt/share.  Copies, because a 9p
 # share does not follow links out of itself.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
