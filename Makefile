@@ -155,24 +155,24 @@ demo-stock: args-demo initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## mea
 
 .PHONY: test
 test: $(if $(filter list,$(PART)),,args-test initramfs bochs kernel module $(HOST_KERNEL) tools kselftests)	## run every kind of test on all emulated platforms (PLATFORM: on one)
-	@$(S)/tests.sh
+	@$(S)/test/tiers.sh
 
 # What a part needs besides is made when it has to run.
 .PHONY: test-full
 test-full: $(if $(filter list,$(PART)),,args-test-full apply initramfs)	## all tests on both kernels and all CPU models, in parts; what passed stays passed until it changes
-	@$(S)/tests.sh full
+	@$(S)/test/tiers.sh full
 
 .PHONY: test-parts
 test-parts:	## list the parts of test-full: what each took, and how it ended
-	@PART=list $(S)/tests.sh full
+	@PART=list $(S)/test/tiers.sh full
 
 .PHONY: soak
 soak: $(if $(filter list,$(PART)),,args-soak deps)	## the tests for hours, in parts (PART=list: which)
-	@$(S)/tests.sh soak
+	@$(S)/test/tiers.sh soak
 
 .PHONY: test-debug
 test-debug: args-test-debug initramfs $(EMULATOR) kernel module kernel-debug module-debug tools kselftests	## run the tests on the debug kernel
-	@FLAVOUR=debug $(S)/test.sh
+	@FLAVOUR=debug $(S)/test/groups.sh
 
 .PHONY: host
 host: initramfs kernel module tools kselftests	## fio and iperf3 on a host whose CPUs come and go (HOST_CLAIMS=1000)

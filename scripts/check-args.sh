@@ -57,7 +57,7 @@ test | test-full | soak)
 	numbers SEED
 	numbers SEEDS
 	tier=${target#test-}
-	"$TOP/scripts/tests.sh" "$tier" args
+	"$TOP/scripts/test/tiers.sh" "$tier" args
 	;;
 test-debug)
 	one_of PLATFORM amd intel amd-bochs

@@ -16,7 +16,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 
 status=0
 TEST_LIST=host TEST_AT=${HOST_CLAIMS:-1000} TEST_HOSTS=disks TEST_PART=host CONTROL=0 PLATFORM=amd \
-	"$TOP/scripts/test.sh" || status=$?
+	"$TOP/scripts/test/groups.sh" || status=$?
 "$TOP/scripts/results.py" host "$REPORT/test-host" "$REPORT/host.json" >"$REPORT/host.txt" || status=1
 cat "$REPORT/host.txt"
 exit "$status"

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of results.py and of what runs in the host, and of tests.sh with parts that only say
-how they ended."""
+"""Tests of results.py and of what runs in the host, and of tiers.sh with parts that only
+say how they ended."""
 
 import json
 import os
@@ -414,20 +414,20 @@ class Host(Directory):
 
 
 class HostScript(Directory):
-    """scripts/test/host.sh, with programs that are none of the tests."""
+    """scripts/test/host/run-plan.sh, with programs that are none of the tests."""
 
     def run_plan(self, plan, *module):
         out = os.path.join(self.dir, "out")
-        with open(os.path.join(SCRIPTS, "test", "host.sh"), encoding="utf-8") as file:
+        with open(os.path.join(SCRIPTS, "test", "host", "run-plan.sh"), encoding="utf-8") as file:
             script = file.read().replace("/mnt/out", out).replace("/dev/kmsg", "/dev/null")
-        self.write("test/host.sh", script, 0o755)
+        self.write("test/run-plan.sh", script, 0o755)
         self.write("test/kunit.sh", "#!/bin/sh\necho $*\n", 0o755)
         self.write("kselftests/x_test", "#!/bin/sh\necho $* >>../ran\nexit $1\n", 0o755)
         self.write("kselftests/slow_test", "#!/bin/sh\nexec sleep 60\n", 0o755)
         self.write("kselftests/better_test", "#!/bin/sh\nmkdir $1/first 2>/dev/null && exit 1\n"
                    "mkdir $1/second 2>/dev/null && exit 1\nexit 0\n", 0o755)
         self.write("plan", plan)
-        done = subprocess.run(["./test/host.sh", "plan", *module], cwd=self.dir, check=False,
+        done = subprocess.run(["./test/run-plan.sh", "plan", *module], cwd=self.dir, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         with open(os.path.join(out, "records.jsonl"), encoding="utf-8") as file:
             left = [json.loads(line) for line in file]
@@ -595,11 +595,11 @@ class Records(Directory):
 
 
 class Runner(unittest.TestCase):
-    """tests.sh, make and the parts' scripts being stubs that say what they were called for."""
+    """tiers.sh, make and the parts' scripts being stubs that say what they were called for."""
 
     STUB = """#!/bin/sh
 case ${0##*/} in
-test.sh) part=$TEST_PART out=$TOP/build/report/test-$part/results.jsonl ;;
+groups.sh) part=$TEST_PART out=$TOP/build/report/test-$part/results.jsonl ;;
 check.sh) part=check out=$RESULTS ;;
 silicon.sh)
     part=silicon out=$TOP/build/report/silicon/1-intel/results.jsonl
@@ -628,13 +628,13 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
     def setUp(self):
         self.top = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.top)
-        for name in ("bin", "kselftests", "scripts/rig"):
+        for name in ("bin", "kselftests", "scripts/rig", "scripts/test"):
             os.makedirs(self.path(name))
-        for name in ("lib.sh", "parts.sh", "tests.sh", "results.py"):
+        for name in ("lib.sh", "test/parts.sh", "test/tiers.sh", "results.py"):
             shutil.copy(os.path.join(SCRIPTS, name), self.path("scripts", name))
         shutil.copytree(os.path.join(SCRIPTS, "results"), self.path("scripts", "results"),
                         ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("test.sh", "silicon.sh", "check.sh"):
+        for name in ("test/groups.sh", "silicon.sh", "check.sh"):
             self.write(("scripts", name), self.STUB)
         self.write(("bin", "make"), '#!/bin/sh\necho "$@" >>"$TOP/made"\n')
         # The real one would have each part wait a second twice.
@@ -687,7 +687,7 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
     def run_tests(self, *args, **env):
         """Status, what it printed, and which parts ran."""
         done = subprocess.run(
-            [self.path("scripts", "tests.sh"), *args], check=False, text=True,
+            [self.path("scripts", "test", "tiers.sh"), *args], check=False, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(**env))
         self.output = done.stdout + done.stderr
         ran = self.read("ran")
@@ -795,7 +795,7 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
 
     def test_nothing_is_left_when_interrupted(self):
         self.write(("edit",), 'echo $$ >"$TOP/.pid"; mv "$TOP/.pid" "$TOP/pid"; exec /bin/sleep 60\n')
-        with subprocess.Popen([self.path("scripts", "tests.sh")], stdout=subprocess.DEVNULL,
+        with subprocess.Popen([self.path("scripts", "test", "tiers.sh")], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, env=self.environment()) as tests:
             self.assertTrue(self.wait(lambda: os.path.exists(self.path("pid"))))
             pid = int(self.read("pid")[0])

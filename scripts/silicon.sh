@@ -65,7 +65,7 @@ silicon_run() {
 	sr_key=$({
 		"$TOP/scripts/results.py" tests "$list"
 		cat "${KERNEL:-$(host_image "$flavour" "$2")}" "$BOCHS" "$RIG_INITRAMFS" \
-			"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test "$TOP"/scripts/test/*.sh
+			"$BUILD"/module/*.ko "$BUILD"/kselftests/*_test "$TOP"/scripts/test/host/*.sh
 	} | sha256sum)
 	sr_data=
 	if [ -n "$again" ] && [ -f "$sr_disk" ] && [ "$(cat "$sr_disk.key")" = "$sr_key" ]; then
@@ -83,7 +83,7 @@ silicon_run() {
 	sr_status=0
 	follow "silicon-$1-$2" env PLATFORM="$2" FLAVOUR="$flavour" CONTROL=0 TEST_LIST="$list" TEST_PART="$sr_name" \
 		BOCHS_ADVERSARY="$(cat "$sr_run/keys")" APPEND="$sr_append" RIG_DATA="$sr_data" \
-		"$TOP/scripts/test.sh" || sr_status=$?
+		"$TOP/scripts/test/groups.sh" || sr_status=$?
 	cp -r "$REPORT/test-$sr_name/." "$sr_run/" 2>/dev/null || :
 	for sr_file in coverage bochs.log; do
 		cp "$BUILD/rig-test-$sr_name/host/$sr_file" "$sr_run/" 2>/dev/null || :

@@ -17,7 +17,7 @@
 
   results.py plan FILE JSON SOURCE platform=NAME flavour=NAME [KEY=VALUE...]
       Which tests of SOURCE, a group of kselftests/tests or a file of that form, run there:
-      FILE for scripts/test/host.sh, JSON for what judges them. lists.py has the keys.
+      FILE for scripts/test/host/run-plan.sh, JSON for what judges them. lists.py has the keys.
   results.py tests SOURCE...
       The tests of SOURCE, one a line; "-NAME" is left out.
   results.py programs SOURCE...

@@ -4,13 +4,13 @@
 In the host's directory are
 
   plan.jsonl     what was planned (lists.py)
-  records.jsonl  what scripts/test/host.sh says:
+  records.jsonl  what scripts/test/host/run-plan.sh says:
                  {"test", "status", "seconds", "timeout", "tap"} of each test, in order; timeout
                  is whether its time ran out, tap the file with what it printed
                  {"step", "status"} of loading and unloading modules
                  {"end": true}
   tap/           those files
-  output.log     what host.sh printed: "UPTIME NAME" when each test began
+  output.log     what it printed: "UPTIME NAME" when each test began
   verdict        the last line is scripts/rig/run.sh's: PASS, or what is wrong with the host
 """
 

@@ -16,7 +16,8 @@ tests=${3:-$BUILD/kselftests}
 
 rm -rf "$dir"
 mkdir -p "$dir/bin" "$dir/module" "$dir/kselftests"
-cp -r "$TOP/scripts/measure" "$TOP/scripts/demo" "$TOP/scripts/test" "$dir/"
+cp -r "$TOP/scripts/measure" "$TOP/scripts/demo" "$dir/"
+cp -r "$TOP/scripts/test/host" "$dir/test"
 cp "$GUEST_INITRAMFS" "$BUILD/guest-devices.cpio.gz" "$BUILD/guest-disk.img" "$dir/"
 [ ! -f "$STOCK_OBJ/arch/x86/boot/bzImage" ] ||
 	cp "$STOCK_OBJ/arch/x86/boot/bzImage" "$dir/guest-bzImage"

@@ -12,10 +12,10 @@ What "make silicon" asks of Bochs, and what it makes of the answer.
 
   coverage.py report JSON VMLINUX PLATFORMS SEEDS RUNS
       add up the runs of each of the SEEDS on each of the PLATFORMS (words), print what was
-      found and write it to JSON.  RUNS/SEED-PLATFORM has what scripts/test.sh left: results.jsonl,
-      tap/ and coverage, and the files status, "STATUS SECONDS", and ranges.  The status is 0
-      only when each of them ran, every test passed and, with four seeds or more on a
-      platform, what has to be covered there is.
+      found and write it to JSON.  RUNS/SEED-PLATFORM has what scripts/test/groups.sh left:
+      results.jsonl, tap/ and coverage, and the files status, "STATUS SECONDS", and ranges.  The
+      status is 0 only when each of them ran, every test passed and, with four seeds or more on
+      a platform, what has to be covered there is.
 
   coverage.py mutants JSON RESULTS RUNS
       the same for the planted bugs: a line of RESULTS is NAME PLATFORM SEED SECONDS, with a

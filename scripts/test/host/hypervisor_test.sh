@@ -9,7 +9,7 @@
 set -u
 cd "${0%/*}/.." || exit 1
 plan=7
-# shellcheck source=scripts/test/linux.sh
+# shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
 
 # The command, with what it is linked to.

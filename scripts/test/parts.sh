@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 #
 # The parts of "make test", "make test-full" and "make soak", what each is built of, and
-# what goes into it.  For scripts/tests.sh.
+# what goes into it.  For scripts/test/tiers.sh.
 
 # parts TIER: PART MINUTES HOW SCRIPT [VAR=VALUE...], one a line.  MINUTES is about what it
 # takes with everything built, on two quiet cores; of soak, one round.  HOW is alone or
@@ -20,9 +20,9 @@ parts() {
 
 parts_test() {
 	cat <<-END
-		amd-exclusive 10 alone test.sh PLATFORM=amd
-		amd-bochs-exclusive 5 beside test.sh PLATFORM=amd-bochs
-		intel-exclusive 5 beside test.sh PLATFORM=intel
+		amd-exclusive 10 alone test/groups.sh PLATFORM=amd
+		amd-bochs-exclusive 5 beside test/groups.sh PLATFORM=amd-bochs
+		intel-exclusive 5 beside test/groups.sh PLATFORM=intel
 		silicon 5 alone silicon.sh
 	END
 }
@@ -30,22 +30,22 @@ parts_test() {
 # The longest first of those that are beside others.
 parts_full() {
 	cat <<-END
-		amd 6 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
-		devices 16 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
-		disks 4 alone test.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
-		disks-threads 2 alone test.sh PLATFORM=amd TEST_HOSTS=disks APPEND=threadirqs
-		amd-debug 11 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
-		devices-debug 3 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
-		debian 6 alone test.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
-		debian-rt 8 alone test.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
-		control 2 alone test.sh PLATFORM=amd CONTROL=only
+		amd 6 alone test/groups.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=list,smt
+		devices 16 alone test/groups.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=devices
+		disks 4 alone test/groups.sh PLATFORM=amd TEST_FULL=1 TEST_HOSTS=disks
+		disks-threads 2 alone test/groups.sh PLATFORM=amd TEST_HOSTS=disks APPEND=threadirqs
+		amd-debug 11 alone test/groups.sh PLATFORM=amd FLAVOUR=debug TEST_FULL=1 TEST_HOSTS=list,smt
+		devices-debug 3 alone test/groups.sh PLATFORM=amd FLAVOUR=debug TEST_HOSTS=devices
+		debian 6 alone test/groups.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
+		debian-rt 8 alone test/groups.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
+		control 2 alone test/groups.sh PLATFORM=amd CONTROL=only
 		silicon 9 alone silicon.sh
-		intel-debug-1 22 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
-		intel-debug-2 19 beside test.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
+		intel-debug-1 22 beside test/groups.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
+		intel-debug-2 19 beside test/groups.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
 		check 4 beside check.sh CHECK_PAGE=1
-		intel 8 beside test.sh PLATFORM=intel TEST_FULL=1
-		intel-skylake 7 beside test.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
-		amd-bochs 3 beside test.sh PLATFORM=amd-bochs TEST_FULL=1
+		intel 8 beside test/groups.sh PLATFORM=intel TEST_FULL=1
+		intel-skylake 7 beside test/groups.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
+		amd-bochs 3 beside test/groups.sh PLATFORM=amd-bochs TEST_FULL=1
 	END
 }
 
@@ -54,22 +54,22 @@ parts_full() {
 # longer than a part of that may.
 parts_soak() {
 	cat <<-END
-		amd-ipi 3 alone test.sh PLATFORM=amd TEST_LIST=soak-ipi
-		amd-storm 2 alone test.sh PLATFORM=amd TEST_LIST=soak-storm
-		amd-fuzz 2 alone test.sh PLATFORM=amd TEST_LIST=soak-fuzz
-		amd-kicks 2 alone test.sh PLATFORM=amd TEST_LIST=soak-kicks
-		devices 10 alone test.sh PLATFORM=amd TEST_LIST=soak-devices TEST_HOSTS=devices
-		devices-debug 25 alone test.sh PLATFORM=amd FLAVOUR=debug TEST_LIST=soak-devices TEST_HOSTS=devices
+		amd-ipi 3 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-ipi
+		amd-storm 2 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-storm
+		amd-fuzz 2 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-fuzz
+		amd-kicks 2 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-kicks
+		devices 10 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-devices TEST_HOSTS=devices
+		devices-debug 25 alone test/groups.sh PLATFORM=amd FLAVOUR=debug TEST_LIST=soak-devices TEST_HOSTS=devices
 		silicon 5 alone silicon.sh
-		amd-bochs-debug 40 beside test.sh PLATFORM=amd-bochs FLAVOUR=debug
-		intel-ipi 10 beside test.sh PLATFORM=intel TEST_LIST=soak-ipi
-		amd-bochs-ipi 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-ipi
-		intel-storm 10 beside test.sh PLATFORM=intel TEST_LIST=soak-storm
-		amd-bochs-storm 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-storm
-		intel-fuzz 10 beside test.sh PLATFORM=intel TEST_LIST=soak-fuzz
-		amd-bochs-fuzz 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-fuzz
-		intel-kicks 10 beside test.sh PLATFORM=intel TEST_LIST=soak-kicks
-		amd-bochs-kicks 10 beside test.sh PLATFORM=amd-bochs TEST_LIST=soak-kicks
+		amd-bochs-debug 40 beside test/groups.sh PLATFORM=amd-bochs FLAVOUR=debug
+		intel-ipi 10 beside test/groups.sh PLATFORM=intel TEST_LIST=soak-ipi
+		amd-bochs-ipi 10 beside test/groups.sh PLATFORM=amd-bochs TEST_LIST=soak-ipi
+		intel-storm 10 beside test/groups.sh PLATFORM=intel TEST_LIST=soak-storm
+		amd-bochs-storm 10 beside test/groups.sh PLATFORM=amd-bochs TEST_LIST=soak-storm
+		intel-fuzz 10 beside test/groups.sh PLATFORM=intel TEST_LIST=soak-fuzz
+		amd-bochs-fuzz 10 beside test/groups.sh PLATFORM=amd-bochs TEST_LIST=soak-fuzz
+		intel-kicks 10 beside test/groups.sh PLATFORM=intel TEST_LIST=soak-kicks
+		amd-bochs-kicks 10 beside test/groups.sh PLATFORM=amd-bochs TEST_LIST=soak-kicks
 	END
 }
 
@@ -80,7 +80,7 @@ part_needs() {
 		say kernel deps-check
 		return
 		;;
-	# Linux guests that have KVM run the patched kernel there, too: see test.sh.
+	# Linux guests that have KVM run the patched kernel there, too: see groups.sh.
 	*FLAVOUR=debug*) say kernel module kernel-debug module-debug ;;
 	*FLAVOUR=debian-rt*) say kernel module kernel-debian-rt module-debian-rt ;;
 	*FLAVOUR=debian*) say kernel module kernel-debian module-debian ;;
@@ -144,8 +144,8 @@ inputs() {
 	# What the lines of each group say, in whatever form.
 	"$TOP/scripts/results.py" hashes
 	# What a test printed is judged once, and its result remembered.
-	say "scripts $(hash_of scripts/lib.sh scripts/test.sh scripts/rig/payload.sh scripts/measure/pin.sh scripts/test \
-		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
+	say "scripts $(hash_of scripts/lib.sh scripts/test/groups.sh scripts/rig/payload.sh scripts/measure/pin.sh \
+		scripts/test/host scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
 	say "rig $(hash_of scripts/rig/run.sh scripts/rig/host/init scripts/rig/amd.sh \
 		scripts/build/initramfs.sh scripts/build/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
@@ -180,7 +180,7 @@ part_inputs() {
 	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon tests-silicon" ;;
 	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig tests-control" ;;
 	*PLATFORM=amd\ *)
-		# As test.sh has it.
+		# As groups.sh has it.
 		pi_hosts=$(say "$1" | sed -n 's/.* TEST_HOSTS=\([^ ]*\).*/\1/p' | tr ',' ' ')
 		for pi_host in ${pi_hosts:-list smt devices disks}; do
 			[ "$pi_host" != list ] || pi_host=qemu

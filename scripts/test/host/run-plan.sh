@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tests' part inside the host: run a plan, one test after the other, keep what each
+# In the emulated host: run a plan of tests, one test after the other, keep what each
 # prints, and leave raw records in /mnt/out/records.jsonl, whose form is in
 # scripts/results/judge.py.  Nothing is judged here.
 #
-#   host.sh PLAN [MODULE]
+#   run-plan.sh PLAN [MODULE]
 #
 # A line of PLAN (scripts/results/lists.py writes it): SECONDS, TRIES, NAME with its arguments,
 # with tabs between them.  A test is run again, up to TRIES times, while its exit status is

@@ -23,7 +23,7 @@ if [ ! -c /dev/kvm-exclusive ] && [ -z "${KVM_EXCL_STOCK:-}" ]; then
 	echo "1..0 # SKIP no /dev/kvm-exclusive"
 	exit 4
 fi
-# shellcheck source=scripts/test/linux.sh
+# shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
 # shellcheck source=scripts/measure/pin.sh
 . measure/pin.sh

@@ -12,7 +12,7 @@
 set -u
 cd "${0%/*}/.." || exit 1
 plan=18
-# shellcheck source=scripts/test/linux.sh
+# shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
 # shellcheck source=scripts/measure/pin.sh
 . measure/pin.sh

@@ -9,14 +9,14 @@
 #
 #   managed_irq_test.sh [CLAIMS]
 #
-# The devices are the emulated host's: TEST_HOSTS=disks in scripts/test.sh; rig_iperf=PORT
-# on the command line of its kernel is where the outer machine listens.  What fio, iperf3
-# and churn_test record is left beside the TAP output, for scripts/results.py.
+# The devices are the emulated host's: TEST_HOSTS=disks in scripts/test/groups.sh;
+# rig_iperf=PORT on the command line of its kernel is where the outer machine listens.  What
+# fio, iperf3 and churn_test record is left beside the TAP output, for scripts/results.py.
 set -u
 cd "${0%/*}/.." || exit 1
 claims=${1:-100}
 plan=10
-# shellcheck source=scripts/test/linux.sh
+# shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
 
 disks="vda nvme0n1"

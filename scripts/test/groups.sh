@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run tests of kselftests/tests in emulated hosts and say how many passed.
+# Run groups of kselftests/tests in emulated hosts and say how many passed.
 # FLAVOUR=debug runs them on the debug kernel, FLAVOUR=stock on the unpatched one,
 # PLATFORM=intel or amd-bochs in Bochs.  The status is 0 only when nothing failed and
 # nothing that is required was skipped.
@@ -22,7 +22,7 @@
 #                      tree's own KVM selftests give the same results on the patched kernel as
 #                      on the unpatched one
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
@@ -79,7 +79,7 @@ loaded=module/kvm-exclusive.ko
 # Of the kernel itself; the unpatched one's modules are not kept.
 loadable=${kernel%/arch/x86/boot/bzImage}/lib/test_static_key_base.ko
 [ ! -f "$loadable" ] || cp "$loadable" "$payload/module/"
-# A Linux guest that has KVM itself, see scripts/test/linux.sh.  It is the patched kernel
+# A Linux guest that has KVM itself, see scripts/test/host/linux.sh.  It is the patched kernel
 # whatever the host runs: with all of the debug kernel's checks it would take hours.
 guest=$kernel
 [ "$flavour" = exclusive ] || guest=$(host_image exclusive "$platform")
@@ -107,7 +107,7 @@ boot() {
 	# What it returns is the verdict's last line, too.
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$b_kernel" --timeout "$b_limit" \
 		--share "$payload" --out "$out/host" --append "${APPEND:-}" "$@" \
-		-- ./test/host.sh plan ${b_module:+"$b_module"} || :
+		-- ./test/run-plan.sh plan ${b_module:+"$b_module"} || :
 	for b_file in tap records.jsonl verdict console.log output.log; do
 		cp -r "$out/host/$b_file" "$b_report/" 2>/dev/null || :
 	done

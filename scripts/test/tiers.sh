@@ -1,17 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run the parts of a tier of tests (scripts/parts.sh), and print side by side what passed
+# Run the parts of a tier of tests (scripts/test/parts.sh), and print side by side what passed
 # and where the time went, last of all how many; saved as build/report/tests.txt
 # (tests-full.txt, soak.txt).  What each part prints is in build/log/test-*.log.
 #
-#   tests.sh        what "make test" runs: every kind of test, one kernel
-#   tests.sh full   "make test-full": all of each group, on the patched and the debug kernel,
+#   tiers.sh        what "make test" runs: every kind of test, one kernel
+#   tiers.sh full   "make test-full": all of each group, on the patched and the debug kernel,
 #                   and on every CPU model.  A part that passed is remembered and left out
 #                   until something that goes into it changes; FORCE=1 runs it again.
-#   tests.sh soak   "make soak": the same for long, SOAK_ROUNDS (10) of the groups soak-*; each
+#   tiers.sh soak   "make soak": the same for long, SOAK_ROUNDS (10) of the groups soak-*; each
 #                   part adds a line to build/report/soak.jsonl
-#   tests.sh test|full|soak args   only see whether there is what was asked for
+#   tiers.sh test|full|soak args   only see whether there is what was asked for
 #
 #   PART=NAME[,NAME...]  these parts alone; PART=list prints them
 #   PLATFORM=NAME        those of this platform alone
@@ -20,18 +20,18 @@
 # The parts of full and soak have built what they need when they need it.  The status is 0
 # only when every part's is; one that fails does not stop the others.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
-# shellcheck source=scripts/parts.sh
-. "$TOP/scripts/parts.sh"
+# shellcheck source=scripts/test/parts.sh
+. "$TOP/scripts/test/parts.sh"
 
 tier=${1:-test}
 case $tier in
 test) name=tests ;;
 full) name=tests-full ;;
 soak) name=soak ;;
-*) die "usage: tests.sh [test|full|soak [args]]" ;;
+*) die "usage: tiers.sh [test|full|soak [args]]" ;;
 esac
 rounds=${SOAK_ROUNDS:-10}
 results=$TOP/scripts/results.py
@@ -145,7 +145,7 @@ run_part() {
 	rp_start=$(date +%s)
 	rp_status=0
 	case $rp_script in
-	test.sh)
+	test/groups.sh)
 		unset PLATFORM
 		TEST_PART=$rp_part
 		export TEST_PART
@@ -183,7 +183,7 @@ run_part() {
 	[ "$rp_script" != silicon.sh ] ||
 		cat "$REPORT"/silicon/*/results.jsonl >"$rp_out/results.jsonl" 2>/dev/null || :
 	[ -s "$rp_out/results.jsonl" ] ||
-		result fail "${rp_script%.sh}" "status $rp_status, and no results" >"$rp_out/results.jsonl"
+		result fail "${rp_script%%[/.]*}" "status $rp_status, and no results" >"$rp_out/results.jsonl"
 	"$results" run "$rp_part" "$(($(date +%s) - rp_start))" "$rp_status" "$rp_out/results.jsonl" \
 		>"$work/$rp_part.part"
 	case $tier in
