@@ -147,11 +147,11 @@ $(ARGS): args-%:
 
 .PHONY: demo
 demo: args-demo initramfs $(EMULATOR) kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
-	@$(S)/demo.sh
+	@$(S)/bench/demo/demo.sh
 
 .PHONY: demo-stock
 demo-stock: args-demo initramfs $(EMULATOR) kernel-stock kernel-stock-rig	## measure the stock column alone, on the unpatched kernel
-	@MODE=stock FLAVOUR=stock $(S)/demo.sh
+	@MODE=stock FLAVOUR=stock $(S)/bench/demo/demo.sh
 
 .PHONY: test
 test: $(if $(filter list,$(PART)),,args-test initramfs bochs kernel module $(HOST_KERNEL) tools kselftests)	## run every kind of test on all emulated platforms (PLATFORM: on one)
@@ -176,19 +176,19 @@ test-debug: args-test-debug initramfs $(EMULATOR) kernel module kernel-debug mod
 
 .PHONY: host
 host: initramfs kernel module tools kselftests	## fio and iperf3 on a host whose CPUs come and go (HOST_CLAIMS=1000)
-	@$(S)/host.sh
+	@$(S)/bench/work/work.sh
 
 .PHONY: quiet
 quiet: args-quiet deps-judge initramfs kernel-stock kernel module tools kselftests	## measure how quiet owned CPUs are (QUIET=1,3: only these points)
-	@$(S)/quiet.sh
+	@$(S)/bench/quiet/quiet.sh
 
 .PHONY: quiet-debug
 quiet-debug: args-quiet deps-judge initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
-	@FLAVOUR=debug $(S)/quiet.sh
+	@FLAVOUR=debug $(S)/bench/quiet/quiet.sh
 
 .PHONY: latency
 latency: args-latency initramfs bochs kernel-stock-rig kernel module tools kselftests	## measure timers, IPIs, EOI and TPR in Bochs (PLATFORM=intel, or amd-bochs)
-	@$(S)/latency.sh
+	@$(S)/bench/latency/latency.sh
 
 .PHONY: silicon
 silicon: args-silicon initramfs bochs kernel module $(HOST_KERNEL) tools kselftests	## run tests while Bochs does the worst that the manuals permit (SEED=N: one again)

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 from results import exits, kicks, latency, quiet, records  # noqa: E402  beside this file
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
+EXITS = os.path.join(SCRIPTS, "bench", "measure", "exits.py")
 
 
 class Directory(unittest.TestCase):
@@ -92,8 +93,7 @@ class Count(Directory):
     def count(self, *command, how="", says=""):
         self.text("perf", PERF, 0o755)
         done = subprocess.run(
-            [os.path.join(SCRIPTS, "measure", "exits.py"), str(os.getpid()), self.path("out"),
-             "--", *command],
+            [EXITS, str(os.getpid()), self.path("out"), "--", *command],
             env={**os.environ, "PATH": self.dir + ":" + os.environ["PATH"], "PERF_HOW": how,
                  "PERF_SAYS": says, "TRACING_DIRECTORY": self.path("none")},
             capture_output=True, text=True, timeout=60, check=False)
@@ -118,8 +118,8 @@ class Count(Directory):
         self.assertIn("perf LOST 4 events", error)
 
     def test_usage(self):
-        self.assertEqual(subprocess.run([os.path.join(SCRIPTS, "measure", "exits.py"), "x"],
-                                        capture_output=True, check=False).returncode, 2)
+        self.assertEqual(subprocess.run([EXITS, "x"], capture_output=True,
+                                        check=False).returncode, 2)
 
 
 class Exits(Directory):

@@ -9,7 +9,8 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
-key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/build/cpio.sh" "$TOP/scripts/rig/host/init" "$TOP"/scripts/guest/* | sha256sum)
+key=$(cat "$ROOTFS.key" "$0" "$TOP/scripts/build/cpio.sh" "$TOP/scripts/rig/host/init" \
+	"$TOP"/scripts/bench/guest/* | sha256sum)
 if [ -s "$GUEST_INITRAMFS" ] && [ "$(cat "$BUILD/.initramfs" 2>/dev/null)" = "$key" ]; then
 	exit 0
 fi
@@ -37,9 +38,9 @@ chmod 755 "$work/host/init"
 pack "$work/host" "$RIG_INITRAMFS"
 
 skeleton "$work/guest"
-cp "$TOP/scripts/guest/init" "$work/guest/init"
+cp "$TOP/scripts/bench/guest/init" "$work/guest/init"
 chmod 755 "$work/guest/init"
-cp "$TOP/scripts/guest/nginx.conf" "$work/guest/etc/nginx-guest.conf"
+cp "$TOP/scripts/bench/guest/nginx.conf" "$work/guest/etc/nginx-guest.conf"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$work/guest/etc/passwd"
 echo 'root:x:0:' >"$work/guest/etc/group"
 # install DIR PROGRAM...: with what they need.  The loader of the tool box, not the

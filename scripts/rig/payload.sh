@@ -3,8 +3,9 @@
 #
 #   payload.sh DIR [MODULE_DIR [KSELFTESTS_DIR]]
 #
-# Collect in DIR what an emulated host sees as /mnt/share.  Copies, because a 9p
-# share does not follow links out of itself.
+# Collect in DIR what an emulated host sees as /mnt/share: programs, guests, and of scripts/
+# what runs there, each host/ under the name of its concern.  Copies, because a 9p share does
+# not follow links out of itself.
 set -eu
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -16,7 +17,8 @@ tests=${3:-$BUILD/kselftests}
 
 rm -rf "$dir"
 mkdir -p "$dir/bin" "$dir/module" "$dir/kselftests"
-cp -r "$TOP/scripts/measure" "$TOP/scripts/demo" "$dir/"
+cp -r "$TOP/scripts/bench/measure" "$dir/"
+cp -r "$TOP/scripts/bench/demo/host" "$dir/demo"
 cp -r "$TOP/scripts/test/host" "$dir/test"
 cp "$GUEST_INITRAMFS" "$BUILD/guest-devices.cpio.gz" "$BUILD/guest-disk.img" "$dir/"
 [ ! -f "$STOCK_OBJ/arch/x86/boot/bzImage" ] ||

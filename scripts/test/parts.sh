@@ -144,8 +144,9 @@ inputs() {
 	# What the lines of each group say, in whatever form.
 	"$TOP/scripts/results.py" hashes
 	# What a test printed is judged once, and its result remembered.
-	say "scripts $(hash_of scripts/lib.sh scripts/test/groups.sh scripts/rig/payload.sh scripts/measure/pin.sh \
-		scripts/test/host scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
+	say "scripts $(hash_of scripts/lib.sh scripts/rig/payload.sh scripts/bench/measure/pin.sh \
+		scripts/test/groups.sh scripts/test/host \
+		scripts/results/lists.py scripts/results/ktap.py scripts/results/judge.py)"
 	say "rig $(hash_of scripts/rig/run.sh scripts/rig/host/init scripts/rig/amd.sh \
 		scripts/build/initramfs.sh scripts/build/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"

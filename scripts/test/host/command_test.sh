@@ -14,7 +14,7 @@ cd "${0%/*}/.." || exit 1
 plan=18
 # shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
-# shellcheck source=scripts/measure/pin.sh
+# shellcheck source=scripts/bench/measure/pin.sh
 . measure/pin.sh
 
 command=bin/kvm-exclusive

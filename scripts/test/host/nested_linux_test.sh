@@ -25,7 +25,7 @@ if [ ! -c /dev/kvm-exclusive ] && [ -z "${KVM_EXCL_STOCK:-}" ]; then
 fi
 # shellcheck source=scripts/test/host/linux.sh
 . test/linux.sh
-# shellcheck source=scripts/measure/pin.sh
+# shellcheck source=scripts/bench/measure/pin.sh
 . measure/pin.sh
 
 [ "$platform" = amd ] || period_us=4000

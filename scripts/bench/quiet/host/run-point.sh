@@ -1,19 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The inside part of "make quiet": one numbered point, or one half of one, in a host
+# In the emulated host, of "make quiet": one numbered point, or one half of one, in a host
 # that was booted for it.  Runs in /mnt/share (the payload).
 #
-#   host.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|cputime-boot|count SECONDS [ROUNDS]
+#   run-point.sh kicks|noise-owned|noise-boot|rcu|cycles|cputime|cputime-boot|count SECONDS [ROUNDS]
 #
 # The host has five CPUs: 0 to 2 stay with it, 2 is the one that is hotplugged, 3
 # and 4 are owned.  For rcu it has two, of which 1 is owned.
 set -eu
-# shellcheck source=scripts/quiet/lib.sh
+# shellcheck source=scripts/bench/quiet/host/lib.sh
 . quiet/lib.sh
-# shellcheck source=scripts/quiet/kicks.sh
+# shellcheck source=scripts/bench/quiet/host/kicks.sh
 . quiet/kicks.sh
-# shellcheck source=scripts/measure/guest.sh
+# shellcheck source=scripts/bench/measure/guest.sh
 . measure/guest.sh
 
 what=$1

@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The inside part of "make latency": run the flat guest and the Linux guest, twice for each
-# mode given, and leave their records in /mnt/out/MODE.RUN.jsonl.  Runs in /mnt/share (the
-# payload).
+# In the emulated host, of "make latency": run the flat guest and the Linux guest, twice for
+# each mode given, and leave their records in /mnt/out/MODE.RUN.jsonl.  Runs in /mnt/share
+# (the payload).
 #
-#   host.sh SAMPLES stock|exclusive|exclusive_c...
+#   run-guests.sh SAMPLES stock|exclusive|exclusive_c...
 #
 # The host has five CPUs: 0 stays with it, the guests' four run on the others.
 set -eu
-# shellcheck source=scripts/measure/guest.sh
+# shellcheck source=scripts/bench/measure/guest.sh
 . measure/guest.sh
 
 samples=$1

@@ -10,7 +10,7 @@
 #   HOST_CLAIMS=N   claims (default: 1000)
 #   FLAVOUR=debug   on the debug kernel
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # out is host.sh's
+# shellcheck disable=SC2154 # out is run-modes.sh's
 #
 # Devices that the demo assigns to its guest: an e1000e NIC, a virtual function of an
-# igb NIC and an NVMe disk, all emulated by the outer QEMU.  Read by host.sh.
+# igb NIC and an NVMe disk, all emulated by the outer QEMU.  Sourced by run-modes.sh.
 #
 # The other end of the e1000e is a virtio NIC of the host's, in the same hub; that of
 # the virtual function is its physical function.  Both have iperf3 servers.

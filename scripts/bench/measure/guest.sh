@@ -4,7 +4,7 @@
 # For scripts in the emulated host that measure a Linux guest: how QEMU is started, in one
 # place, and how each vCPU's thread gets a CPU of its own.
 #
-# shellcheck source=scripts/measure/pin.sh
+# shellcheck source=scripts/bench/measure/pin.sh
 . measure/pin.sh
 
 # guest_start NAME "LAUNCHER..." VCPUS MEMORY CPU KERNEL INITRD APPEND [OPTION...]
@@ -31,7 +31,8 @@ guest_start() {
 
 # guest_start_served NAME "LAUNCHER..." VCPUS MEMORY CPU INITRD APPEND [OPTION...]
 #
-# The guest of scripts/guest/init, that measure/load.sh talks to by /tmp/NAME, with a disk.
+# The guest of scripts/bench/guest/init, that measure/load.sh talks to by /tmp/NAME, with a
+# disk.
 guest_start_served() {
 	local name=$1 launcher=$2 vcpus=$3 memory=$4 cpu=$5 initrd=$6 append=$7
 

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The demo's part inside the host: one guest, the same load in it in each mode,
+# In the emulated host, of "make demo": one guest, the same load in it in each mode,
 # and its exits counted for exactly the load.  Runs in /mnt/share (the payload).
 #
-#   host.sh MODES CONNECTIONS LOAD REQUESTS [LOAD REQUESTS...]
+#   run-modes.sh MODES CONNECTIONS LOAD REQUESTS [LOAD REQUESTS...]
 #
 # LOAD is redis, nginx, or one that needs assigned devices: nic, vf, nvme.
 #
@@ -69,11 +69,11 @@ note() {
 
 # Assigned devices, if a load needs some.
 assigned=
-# shellcheck source=scripts/demo/devices.sh
+# shellcheck source=scripts/bench/demo/host/devices.sh
 . demo/devices.sh
-# shellcheck source=scripts/measure/guest.sh
+# shellcheck source=scripts/bench/measure/guest.sh
 . measure/guest.sh
-# shellcheck source=scripts/measure/records.sh
+# shellcheck source=scripts/bench/measure/records.sh
 . measure/records.sh
 guest_logs=$out
 

@@ -14,7 +14,7 @@
 # Bochs runs one instruction of each CPU in turn, so that its time stamp counter counts
 # instructions.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
@@ -46,7 +46,7 @@ host() {
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --cpus $cpus --mem 1024 --timeout 3600 \
 		--append kunit.enable=0 \
 		--kernel "$h_kernel" --share "$payload" --out "$h_out" \
-		-- latency/host.sh "$samples" "$@" ||
+		-- latency/run-guests.sh "$samples" "$@" ||
 		die "$* failed; the output is in $h_out/output.log"
 	for h_mode; do
 		cp "$h_out/$h_mode.1.jsonl" "$h_out/$h_mode.2.jsonl" "$rows/"
@@ -56,7 +56,8 @@ host() {
 if [ -z "${LATENCY_REPORT:-}" ]; then
 	rm -rf "$payload" "$rows"
 	mkdir -p "$payload/module" "$payload/kselftests" "$payload/bin" "$payload/linux/root" "$rows"
-	cp -r "$TOP/scripts/latency" "$TOP/scripts/measure" "$payload/"
+	cp -r "$TOP/scripts/bench/measure" "$payload/"
+	cp -r "$TOP/scripts/bench/latency/host" "$payload/latency"
 	cp "$BUILD/module/kvm-exclusive.ko" "$payload/module/" || die "no module; \"make module\" builds it"
 	cp "$BUILD/kselftests/latency-vm" "$BUILD/kselftests/latency-broadcast" "$payload/kselftests/" ||
 		die "no program; \"make kselftests\" builds it"

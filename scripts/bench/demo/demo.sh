@@ -16,7 +16,7 @@
 #   MAX_SHARE=1             exclusive exits allowed, in percent of stock (empty: any, as
 #                           with DEVICES=1; 2 on amd, see below)
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
@@ -91,7 +91,7 @@ demo() {
 	"$TOP/scripts/rig/run.sh" --platform "$platform" --kernel "$kernel" --append "$append" \
 		--timeout "$timeout" --share "$payload" --out "$d_out" "$@" -- env \
 		GUEST_CPU="$guest_cpu" BOOT_LIMIT="$boot_limit" ANSWER_LIMIT="$answer_limit" \
-		./demo/host.sh "$modes" "${CONNECTIONS:-1}" $d_loads || {
+		./demo/run-modes.sh "$modes" "${CONNECTIONS:-1}" $d_loads || {
 		[ ! -s "$d_out/failure" ] || cat "$d_out/failure"
 		die "the demo failed: $(tail -n 1 "$d_out/verdict")"
 	}

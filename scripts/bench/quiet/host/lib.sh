@@ -2,10 +2,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the variables are for the scripts that source this
 #
-# What the inside scripts of "make quiet" share.  They run in /mnt/share.  What they leave in
-# /mnt/out, and what the records there are, says scripts/results/quiet.py, which judges it.
+# What the scripts of "make quiet" in the emulated host share.  They run in /mnt/share.  What
+# they leave in /mnt/out, and what the records there are, says scripts/results/quiet.py, which
+# judges it.
 #
-# shellcheck source=scripts/measure/records.sh
+# shellcheck source=scripts/bench/measure/records.sh
 . measure/records.sh
 
 out=/mnt/out

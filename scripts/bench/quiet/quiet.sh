@@ -13,7 +13,7 @@
 #   QUIET_OBJ=DIR      another build of the kernel, with QUIET_MODULE=DIR, the module
 #                      built against it
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
@@ -45,7 +45,7 @@ stock=$STOCK_OBJ/arch/x86/boot/bzImage
 
 payload=$BUILD/payload-$name
 "$TOP/scripts/rig/payload.sh" "$payload" "$module" "${TEST_DIR:-$BUILD/kselftests}"
-cp -r "$TOP/scripts/quiet" "$payload/"
+cp -r "$TOP/scripts/bench/quiet/host" "$payload/quiet"
 [ -x "$payload/kselftests/quiet_guest" ] || die "no programs; \"make kselftests\" builds them"
 [ -r "$payload/module/kvm-exclusive.ko" ] || die "no module; \"make module\" builds it"
 cp "$obj/lib/test_static_key_base.ko" "$payload/module/"
@@ -80,7 +80,7 @@ boot() {
 	# shellcheck disable=SC2086 # a list of words
 	"$TOP/scripts/rig/run.sh" --no-panic-on-warn --kernel "$b_kernel" --timeout "$b_limit" --mem 3072 \
 		--share "$payload" --out "$b_out" --append "$b_append" $b_options \
-		-- ./quiet/host.sh "$@" || b_status=$?
+		-- ./quiet/run-point.sh "$@" || b_status=$?
 	if [ "$b_status" -ne 0 ]; then
 		b_text="$(tail -n 1 "$b_out/verdict"); $(cat "$b_out/failure" 2>/dev/null || tail -n 1 "$b_out/output.log")"
 		# As text in JSON.
@@ -164,7 +164,7 @@ done
 
 status=0
 "$TOP/scripts/results.py" quiet "$BUILD/rig-$name" "$points" "$flavour" \
-	"$TOP/scripts/quiet/broadcast.conf" "$failures" "$REPORT/$name.json" \
+	"$TOP/scripts/bench/quiet/broadcast.conf" "$failures" "$REPORT/$name.json" \
 	>"$REPORT/$name.txt" || status=$?
 cat "$REPORT/$name.txt"
 say "Saved as ${REPORT#"$TOP"/}/$name.json and $name.txt"
