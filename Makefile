@@ -143,7 +143,7 @@ kselftests: apply	## build the tests against the tree's KVM selftest library
 ARGS := $(addprefix args-,test test-full test-debug soak demo quiet latency silicon silicon-mutants)
 .PHONY: $(ARGS)
 $(ARGS): args-%:
-	@$(S)/check-args.sh $*
+	@$(S)/check/args.sh $*
 
 .PHONY: demo
 demo: args-demo initramfs $(EMULATOR) kernel-stock kernel module tools	## measure a guest in stock and exclusive mode, side by side
@@ -192,19 +192,19 @@ latency: args-latency initramfs bochs kernel-stock-rig kernel module tools kself
 
 .PHONY: silicon
 silicon: args-silicon initramfs bochs kernel module $(HOST_KERNEL) tools kselftests	## run tests while Bochs does the worst that the manuals permit (SEED=N: one again)
-	@$(S)/silicon.sh
+	@$(S)/silicon/silicon.sh
 
 .PHONY: silicon-mutants
 silicon-mutants: args-silicon-mutants initramfs bochs kernel module tools kselftests	## see that "make silicon" finds planted bugs
-	@$(S)/silicon.sh mutants
+	@$(S)/silicon/silicon.sh mutants
 
 .PHONY: check
 check: deps-judge apply	## checkpatch, shellcheck, headers, sparse, series applies and regenerates (FULL=1: prefixes too)
-	@$(S)/check.sh
+	@$(S)/check/check.sh
 
 .PHONY: check-prefixes
 check-prefixes: source	## compile the kernel after every patch, option on and off (slow)
-	@$(S)/check-prefixes.sh
+	@$(S)/check/prefixes.sh
 
 .PHONY: report
 report: deps-report	## one HTML page of all reports that there are, build/report/index.html

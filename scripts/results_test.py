@@ -628,13 +628,14 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
     def setUp(self):
         self.top = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.top)
-        for name in ("bin", "kselftests", "scripts/rig", "scripts/test"):
+        for name in ("bin", "kselftests", "scripts/rig", "scripts/test",
+                     "scripts/silicon", "scripts/check"):
             os.makedirs(self.path(name))
         for name in ("lib.sh", "test/parts.sh", "test/tiers.sh", "results.py"):
             shutil.copy(os.path.join(SCRIPTS, name), self.path("scripts", name))
         shutil.copytree(os.path.join(SCRIPTS, "results"), self.path("scripts", "results"),
                         ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("test/groups.sh", "silicon.sh", "check.sh"):
+        for name in ("test/groups.sh", "silicon/silicon.sh", "check/check.sh"):
             self.write(("scripts", name), self.STUB)
         self.write(("bin", "make"), '#!/bin/sh\necho "$@" >>"$TOP/made"\n')
         # The real one would have each part wait a second twice.

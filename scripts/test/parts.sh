@@ -12,7 +12,7 @@ parts() {
 	parts_"$1" | while read -r p_part p_more; do
 		# Until it is there.
 		case $p_more in
-		*' silicon.sh'*) [ -x "$TOP/scripts/silicon.sh" ] || continue ;;
+		*' silicon/silicon.sh'*) [ -x "$TOP/scripts/silicon/silicon.sh" ] || continue ;;
 		esac
 		say "$p_part $p_more"
 	done
@@ -23,7 +23,7 @@ parts_test() {
 		amd-exclusive 10 alone test/groups.sh PLATFORM=amd
 		amd-bochs-exclusive 5 beside test/groups.sh PLATFORM=amd-bochs
 		intel-exclusive 5 beside test/groups.sh PLATFORM=intel
-		silicon 5 alone silicon.sh
+		silicon 5 alone silicon/silicon.sh
 	END
 }
 
@@ -39,10 +39,10 @@ parts_full() {
 		debian 6 alone test/groups.sh PLATFORM=amd FLAVOUR=debian TEST_HOSTS=list
 		debian-rt 8 alone test/groups.sh PLATFORM=amd FLAVOUR=debian-rt TEST_HOSTS=list
 		control 2 alone test/groups.sh PLATFORM=amd CONTROL=only
-		silicon 9 alone silicon.sh
+		silicon 9 alone silicon/silicon.sh
 		intel-debug-1 22 beside test/groups.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=1/2
 		intel-debug-2 19 beside test/groups.sh PLATFORM=intel FLAVOUR=debug TEST_FULL=1 TEST_SHARE=2/2
-		check 4 beside check.sh CHECK_PAGE=1
+		check 4 beside check/check.sh CHECK_PAGE=1
 		intel 8 beside test/groups.sh PLATFORM=intel TEST_FULL=1
 		intel-skylake 7 beside test/groups.sh PLATFORM=intel TEST_FULL=1 BOCHS_CPU=corei7_skylake_x
 		amd-bochs 3 beside test/groups.sh PLATFORM=amd-bochs TEST_FULL=1
@@ -60,7 +60,7 @@ parts_soak() {
 		amd-kicks 2 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-kicks
 		devices 10 alone test/groups.sh PLATFORM=amd TEST_LIST=soak-devices TEST_HOSTS=devices
 		devices-debug 25 alone test/groups.sh PLATFORM=amd FLAVOUR=debug TEST_LIST=soak-devices TEST_HOSTS=devices
-		silicon 5 alone silicon.sh
+		silicon 5 alone silicon/silicon.sh
 		amd-bochs-debug 40 beside test/groups.sh PLATFORM=amd-bochs FLAVOUR=debug
 		intel-ipi 10 beside test/groups.sh PLATFORM=intel TEST_LIST=soak-ipi
 		amd-bochs-ipi 10 beside test/groups.sh PLATFORM=amd-bochs TEST_LIST=soak-ipi
@@ -76,7 +76,7 @@ parts_soak() {
 # part_needs LINE: what is to be made for it.
 part_needs() {
 	case $1 in
-	*check.sh*)
+	*check/check.sh*)
 		say kernel deps-check
 		return
 		;;
@@ -87,7 +87,7 @@ part_needs() {
 	*) say kernel module ;;
 	esac
 	case $1 in
-	*silicon.sh* | *PLATFORM=intel* | *PLATFORM=amd-bochs*) say bochs ;;
+	*silicon/silicon.sh* | *PLATFORM=intel* | *PLATFORM=amd-bochs*) say bochs ;;
 	*CONTROL=*) say kernel-stock-rig ;;
 	esac
 	say initramfs tools kselftests
@@ -151,7 +151,7 @@ inputs() {
 		scripts/build/initramfs.sh scripts/build/cpio.sh)"
 	say "rig-bochs $(hash_of scripts/rig/intel.sh scripts/rig/amd-bochs.sh)"
 	say "bochs $(hash_of scripts/rig/bochs.sh scripts/rig/bochs)"
-	say "silicon $(hash_of 'scripts/silicon.*' 'scripts/rig/silicon.*')"
+	say "silicon $(hash_of scripts/silicon)"
 	# What was installed says more than what was asked for.
 	i_installed=$ROOTFS/var/lib/dpkg/status
 	[ -r "$i_installed" ] || i_installed=/dev/null
@@ -171,14 +171,14 @@ environment=$({
 part_inputs() {
 	pi_names="scripts rig rootfs compiler environment module kselftests"
 	case $1 in
-	*check.sh*) pi_names="everything kernel compiler environment" ;;
+	*check/check.sh*) pi_names="everything kernel compiler environment" ;;
 	*FLAVOUR=debug*) pi_names="$pi_names kernel-debug" ;;
 	*FLAVOUR=debian*) pi_names="$pi_names kernel-debian" ;;
 	*) pi_names="$pi_names kernel" ;;
 	esac
 	case $1 in
-	*check.sh*) ;;
-	*silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon tests-silicon" ;;
+	*check/check.sh*) ;;
+	*silicon/silicon.sh*) pi_names="$pi_names rig-bochs bochs silicon tests-silicon" ;;
 	*CONTROL=only*) pi_names="$pi_names kernel-stock-rig tests-control" ;;
 	*PLATFORM=amd\ *)
 		# As groups.sh has it.

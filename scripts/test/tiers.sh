@@ -69,7 +69,7 @@ chosen() {
 	*" PLATFORM=$platform "*) ;;
 	# It runs on the two in Bochs, or the one that PLATFORM says; of test-full, that
 	# would not be the part.
-	*" silicon.sh "*) [ "$tier" != full ] && [ "$platform" != amd ] ;;
+	*" silicon/silicon.sh "*) [ "$tier" != full ] && [ "$platform" != amd ] ;;
 	*) return 1 ;;
 	esac
 }
@@ -150,11 +150,11 @@ run_part() {
 		TEST_PART=$rp_part
 		export TEST_PART
 		;;
-	check.sh)
+	check/check.sh)
 		RESULTS=$rp_out/results.jsonl
 		export RESULTS
 		;;
-	silicon.sh)
+	silicon/silicon.sh)
 		# With SEED it leaves what others have left.
 		rm -rf "$REPORT/silicon"
 		case $tier in
@@ -180,10 +180,10 @@ run_part() {
 	esac
 	follow "test-$rp_part" env "$@" "$TOP/scripts/$rp_script" </dev/null || rp_status=$?
 	# It leaves those of each seed and platform.
-	[ "$rp_script" != silicon.sh ] ||
+	[ "$rp_script" != silicon/silicon.sh ] ||
 		cat "$REPORT"/silicon/*/results.jsonl >"$rp_out/results.jsonl" 2>/dev/null || :
 	[ -s "$rp_out/results.jsonl" ] ||
-		result fail "${rp_script%%[/.]*}" "status $rp_status, and no results" >"$rp_out/results.jsonl"
+		result fail "${rp_script%%/*}" "status $rp_status, and no results" >"$rp_out/results.jsonl"
 	"$results" run "$rp_part" "$(($(date +%s) - rp_start))" "$rp_status" "$rp_out/results.jsonl" \
 		>"$work/$rp_part.part"
 	case $tier in

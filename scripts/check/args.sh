@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-#   check-args.sh TARGET
+#   args.sh TARGET
 #
 # See that what "make TARGET" is asked for is there, before anything is built for it.  It
 # runs before "make deps" and needs no more than every Debian has.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

@@ -7,7 +7,7 @@
 #   - every file has its licence line
 #   - CHANGELOG.md begins with the version that the module, the command and its page have
 #   - the patches and the C files pass the tree's checkpatch --strict, but for what
-#     scripts/checkpatch.allow lists
+#     scripts/check/checkpatch.allow lists
 #   - each patch to an emulator, or around one, says what upstream knows of the fault
 #   - each UAPI header compiles alone, as C and as C++
 #   - patches/series applies to the base without fuzz
@@ -23,7 +23,7 @@
 #
 # It takes no arguments: what it is told is in the environment.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 if [ $# -ne 0 ]; then
@@ -130,7 +130,7 @@ allowed() {
 			if (index(types[i], "," a[4] ",") && a[1] ~ path[i])
 				next
 		print
-	}' "$TOP/scripts/checkpatch.allow" -
+	}' "$TOP/scripts/check/checkpatch.allow" -
 }
 
 for patch in $(sources 'patches/*.patch'); do
@@ -215,7 +215,7 @@ else
 fi
 
 if [ -n "${FULL:-}" ]; then
-	if "$TOP/scripts/check-prefixes.sh"; then
+	if "$TOP/scripts/check/prefixes.sh"; then
 		say "check: ok    every prefix of the series compiles"
 		result pass check "every prefix of the series compiles" >>"$results"
 	else

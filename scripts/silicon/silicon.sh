@@ -22,7 +22,7 @@
 # Written are build/report/silicon.txt and silicon.json (silicon-mutants.json), and for each
 # run build/report/silicon/SEED-PLATFORM/.  The status is 0 only when all passed.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 need python3 nm

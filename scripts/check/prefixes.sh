@@ -4,7 +4,7 @@
 # Compile the kernel after each patch of the series, with KVM's vendor modules as
 # modules, and with the option both on and off: a series must be bisectable.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
