@@ -208,7 +208,7 @@ check-prefixes: source	## compile the kernel after every patch, option on and of
 
 .PHONY: report
 report: deps-report	## one HTML page of all reports that there are, build/report/index.html
-	@$(S)/report.sh
+	@$(S)/results/report.sh
 
 # What cannot be had fails the part "check" of test-full, and no other.
 .PHONY: deps-check

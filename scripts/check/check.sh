@@ -15,7 +15,7 @@
 #   - kselftests/tests can be read, and its group control has each KVM selftest of the tree
 #   - what the series adds passes sparse, where the kernel is built, and so does the
 #     module; what is installed for that kernel runs, and has its page
-#   - what judges tests and measurements does so (scripts/*_test.py)
+#   - what judges tests and measurements does so (scripts/results/*_test.py)
 #   - CHECK_PAGE=1: the page of "make report" loads in a browser, and shows all its data
 #
 # RESULTS=FILE: leaves a result for each there, as the tests do (Documentation/testing.md).
@@ -101,14 +101,14 @@ touch "$tmp/version"
 verdict "version $version" "$tmp/version"
 
 for judge in results_test measured_test; do
-	"$TOP/scripts/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
+	"$TOP/scripts/results/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
 	# The kernel tree is there.
 	grep 'skipped=' "$tmp/judge.out" || :
 done >"$tmp/judge"
 verdict "what judges the results" "$tmp/judge"
 
 if [ -n "${CHECK_PAGE:-}" ]; then
-	"$TOP/scripts/report_test.py" >"$tmp/page.out" 2>&1 || cp "$tmp/page.out" "$tmp/page"
+	"$TOP/scripts/results/report_test.py" >"$tmp/page.out" 2>&1 || cp "$tmp/page.out" "$tmp/page"
 	touch "$tmp/page"
 	verdict "the report's page in a browser" "$tmp/page"
 fi

@@ -15,9 +15,10 @@ import unittest
 from unittest import mock
 
 sys.dont_write_bytecode = True
-from results import judge, ktap, lists, tests as results  # noqa: E402  beside this file
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, SCRIPTS)
+from results import judge, ktap, lists, tests as results  # noqa: E402  this folder
 
-SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.join(SCRIPTS, "..", "build", "exclusive", "linux")
 
 

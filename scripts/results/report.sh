@@ -4,7 +4,7 @@
 # One HTML page of whatever reports there are, build/report/index.html, and a browser's
 # picture of it, index.png.
 set -eu
-TOP=$(cd "$(dirname "$0")/.." && pwd)
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 

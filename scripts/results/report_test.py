@@ -11,9 +11,11 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-from results import document, page, records, report  # noqa: E402  beside this file
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, SCRIPTS)
+from results import document, page, records, report  # noqa: E402  this folder
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOP = os.path.dirname(SCRIPTS)
 
 
 def side(interrupts, **more):
@@ -140,7 +142,7 @@ class Report(unittest.TestCase):
         os.makedirs(empty)
         with self.assertRaisesRegex(ValueError, "no reports in"):
             report.build(TOP, empty, self.path("index.html"))
-        done = subprocess.run([os.path.join(TOP, "scripts", "results.py"), "report", TOP, empty,
+        done = subprocess.run([os.path.join(SCRIPTS, "results.py"), "report", TOP, empty,
                                self.path("index.html"), self.path("index.png")],
                               capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 2)

@@ -11,9 +11,10 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-from results import exits, kicks, latency, quiet, records  # noqa: E402  beside this file
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, SCRIPTS)
+from results import exits, kicks, latency, quiet, records  # noqa: E402  this folder
 
-SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 EXITS = os.path.join(SCRIPTS, "bench", "measure", "exits.py")
 
 
