@@ -5,6 +5,7 @@ say how they ended."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -787,6 +788,40 @@ echo '{"result": "pass", "name": "x_test", "seconds": 1, "reason": ""}' >"$out"
         status, _, ran, _ = self.run_tests("full")
         self.assertEqual((status != 0, ran), (True, []))
         self.assertRegex(self.output, "kselftests/tests:2: no such option: timout=3")
+
+    def changed(self):
+        """Of all parts the inputs that are not what they were."""
+        return {name for state in self.states().values() if "changed: " in state
+                for name in state.split("changed: ")[1].split(", ")} - {"everything"}
+
+    def test_each_input_is_of_its_files(self):
+        self.run_tests("full")
+        kernels = "kernel kernel-debug kernel-debian kernel-stock-rig"
+        for path, inputs in {
+                "Kconfig.fragment": kernels, "scripts/build/kernel.sh": kernels,
+                "scripts/rig/debug.config": "kernel-debug", "scripts/rig/modules": "kernel-debian",
+                "scripts/rig/patches/x.patch": "kernel-stock-rig",
+                "module/x.c": "module", "scripts/build/module.sh": "module",
+                "kselftests/x86/x_test.c": "kselftests", "kselftests/quiet/x.c": "",
+                "scripts/build/cpio.sh": "rig", "scripts/rig/host/init": "rig",
+                "scripts/rig/intel.sh": "rig-bochs", "scripts/rig/bochs/x.patch": "bochs",
+                "scripts/build/rootfs.sh": "rootfs", "scripts/build/deps.sh": "",
+                "scripts/rig/payload.sh": "scripts", "scripts/test/host/x_test.sh": "scripts",
+                "scripts/bench/measure/pin.sh": "scripts", "scripts/bench/measure/load.sh": "",
+                "scripts/silicon/mutants/x.patch": "silicon"}.items():
+            os.makedirs(os.path.dirname(self.path(path)), exist_ok=True)
+            self.write((path,), "x")
+            self.assertEqual(self.changed(), set(inputs.split()), path)
+            os.remove(self.path(path))
+        self.assertEqual(self.stale(), [])
+
+    def test_the_files_of_inputs_are_there(self):
+        with open(os.path.join(SCRIPTS, "test", "parts.sh"), encoding="utf-8") as file:
+            named = re.findall(r"\(hash_of ([^)]*)\)", file.read())
+        paths = " ".join(named).replace("\\", "").split()
+        self.assertGreater(len(paths), 30)
+        self.assertEqual([path for path in paths if not os.path.exists(
+            os.path.join(SCRIPTS, "..", path))], [])
 
     def test_a_change_while_it_runs(self):
         self.write(("edit",), 'sed -i "s/^.qemu.$/&\\nx_test $$/" "$TOP/kselftests/tests"\n')
