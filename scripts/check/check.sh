@@ -100,7 +100,7 @@ version=$(cat "$TOP/module/VERSION")
 touch "$tmp/version"
 verdict "version $version" "$tmp/version"
 
-for judge in results_test measured_test; do
+for judge in results_test measured_test forms_test; do
 	"$TOP/scripts/results/$judge.py" >"$tmp/judge.out" 2>&1 || cat "$tmp/judge.out"
 	# The kernel tree is there.
 	grep 'skipped=' "$tmp/judge.out" || :

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of what counts exits (measure/exits.py) and of what judges measurements (results)."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import unittest
 sys.dont_write_bytecode = True
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, SCRIPTS)
-from results import exits, kicks, latency, quiet, records  # noqa: E402  this folder
+from results import exits, forms, host, kicks, latency, quiet, records  # noqa: E402  this folder
 
 EXITS = os.path.join(SCRIPTS, "bench", "measure", "exits.py")
 
@@ -30,6 +32,12 @@ class Directory(unittest.TestCase):
         os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
         with open(self.path(name), "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in told)
+
+    def report(self, form):
+        """What a judge has written."""
+        document = records.load(self.path("out.json"))
+        self.assertEqual(forms.faults(form, document), [])
+        return document
 
     def text(self, name, text, mode=0o644):
         with open(self.path(name), "w", encoding="utf-8") as file:
@@ -157,6 +165,7 @@ class Exits(Directory):
 
     def judge(self, max_share=1.0):
         lines, good = exits.judge(self.dir, "amd", max_share, self.path("out.json"))
+        self.report("demo")
         return lines, good, [line for line in lines if line.startswith("FAIL")]
 
     def test_good(self):
@@ -249,6 +258,55 @@ ffffffff8100000f:\tvmresume
 """.splitlines()
 
 
+class Host(Directory):
+    def setUp(self):
+        super().setUp()
+        self.claims = [{"claim": n, "errno": 0, "obstacle": 0, "id": 0, "name": "",
+                        "claim_us": 1000 + n, "release_us": 900, "irqs_on_owned": 0}
+                       for n in range(3)]
+        self.fio = {"error": 0, "total_err": 0, **{
+            side: {"total_ios": 50, "clat_ns": {"max": 2500000}} for side in ("read", "write")}}
+        self.write("disks/tap/iperf.jsonl", {"end": {"sum_sent": {"bytes": 7}}})
+        self.write("disks/plan.jsonl", {"test": "x_test 1", "what": "core 1, core 2: disks"})
+        self.write("results.jsonl",
+                   {"result": "pass", "name": "x_test 1", "seconds": 1, "reason": ""})
+        self.text("disks/console.log", "[ 1.0] quiet\n")
+
+    def judge(self):
+        self.write("disks/tap/churn.jsonl", *self.claims)
+        self.text("disks/tap/fio-vda-1.json",
+                  "fio: terminating on signal 2\n" + json.dumps({"jobs": [self.fio]}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            bad = host.do_host(self.dir, self.path("out.json"))
+        return bad, self.report("host")
+
+    def test_good(self):
+        bad, document = self.judge()
+        self.assertFalse(bad)
+        self.assertEqual(document, {
+            "claims": 3, "refused": [], "ios": 100, "io_errors": 0, "longest_io_ms": 2.5,
+            "host_interrupts_on_owned": 0, "bytes_sent": 7, "longest_claim_ms": 1.0,
+            "faults": [{"row": row, "test": "x_test", "pass": True}
+                       for row in ("core 1", "core 2")]})
+
+    def test_refused(self):
+        self.claims[1].update(errno=16, obstacle=5, id=30, name="nvme0q3")
+        bad, document = self.judge()
+        self.assertTrue(bad)
+        self.assertEqual(document["refused"], [{"why": "irq", "culprit": "nvme0q3 30"}])
+
+    def test_what_is_bad(self):
+        for change in (lambda: self.claims[2].update(irqs_on_owned=1),
+                       lambda: self.fio.update(total_err=1),
+                       lambda: self.claims.clear(),
+                       lambda: self.write("results.jsonl"),
+                       lambda: self.text("disks/console.log",
+                                         "[ 1.0] IRQ 30 (x) came to owned CPU 2\n")):
+            self.setUp()
+            change()
+            self.assertTrue(self.judge()[0])
+
+
 class Latency(Directory):
     ROWS = {"timer arm": {"bare": 50, "stock": 900, "exclusive_c": 50, "exclusive": 50},
             "IPI send, unicast physical": {"bare": 1, "stock": 900, "exclusive_c": 400,
@@ -268,7 +326,7 @@ class Latency(Directory):
 
     def judge(self):
         lines, good = latency.judge(self.dir, "intel", 500, self.path("out.json"))
-        return lines, good, records.load(self.path("out.json"))
+        return lines, good, self.report("latency")
 
     def test_good(self):
         self.measured()
@@ -368,7 +426,7 @@ class Quiet(Directory):
         lines, good = quiet.judge(self.path("hosts"), [point], flavour,
                                   self.path("broadcast.conf"), self.path("failures"),
                                   self.path("out.json"))
-        document = records.load(self.path("out.json"))
+        document = self.report("quiet")
         self.assertEqual((document["pass"], document["kernel"]), (good, "6.12.9-rig"))
         this = document["points"][str(point)]
         return good, {c["what"]: c for c in this["checks"]}, this, lines

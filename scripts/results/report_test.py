@@ -13,51 +13,11 @@ import unittest
 sys.dont_write_bytecode = True
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, SCRIPTS)
-from results import document, page, records, report  # noqa: E402  this folder
+from results import document, page, records, report, samples  # noqa: E402  this folder
 
 TOP = os.path.dirname(SCRIPTS)
 
 
-def side(interrupts, **more):
-    return {"total": interrupts + 5, "by_reason": {"interrupt": interrupts, "cpuid": 5},
-            "unseen_by_perf": 1, "kicks": {"timer": 3, "irq_work": 0}, **more}
-
-
-def devices(interrupts, host):
-    return side(interrupts, device_irqs=9, host_irqs=host)
-
-
-def load(name, of, stock, exclusive):
-    return {"name": name, "requests": 100, "failed": 0, "stock": of(*stock),
-            "exclusive": of(*exclusive)}
-
-
-# Those that the programs write, with the same keys.
-DEMO = {"platform": "amd", "kernel": "6.12-rig", "workloads": [
-    load("redis", side, (900,), (0,)), load("nginx", side, (70000,), (0,))]}
-DEVICES = {"platform": "amd", "kernel": "6.12-rig", "workloads": [
-    load("nvme", devices, (900, 9), (0, 0))]}
-LATENCY = {"platform": "intel", "unit": "ticks", "samples": 500, "runs": 2, "rows": [
-    {"name": "timer arm", "stock": 900, "exclusive_c": 9, "exclusive": 9, "bare": 9,
-     "bound": 1.02, "pass": True, "run_difference": {}},
-    {"name": "hypercall", "stock": 900, "exclusive_c": 9, "exclusive": 9, "bare": None,
-     "bound": None, "pass": None, "run_difference": {}}],
-    "host_instructions_per_ipi": [{"name": "self-ipi", "measured": 51, "bound": None,
-                                   "disassembled": 51, "instructions": []}],
-    "failures": ["an <odd> one"], "pass": False}
-QUIET = {"flavour": "exclusive", "kernel": "6.12-rig", "pass": False, "points": {
-    "1": {"name": "kicks", "pass": False, "checks": [
-        {"what": "x", "value": 3, "op": "<=", "bound": 2, "pass": False, "text": "too many"}],
-        "figures": {}, "kicks": [
-            {"phase": "spin", "count": n, "cpu": 3, "vector": "NMI", "sender": 0,
-             "class": "beyond", "site": "site_%d" % n, "stack": "a<b"} for n in (1, 2, 3)]}}}
-HOST = {"claims": 2, "refused": [], "ios": 5, "io_errors": 0, "longest_io_ms": 1.5,
-        "host_interrupts_on_owned": 0, "bytes_sent": 9, "longest_claim_ms": 3.1,
-        "faults": [{"row": "core 1", "test": "x_test", "pass": True}]}
-SILICON = {"seeds": [1], "platforms": ["intel"], "ran": {}, "ranges": [
-    {"platform": "intel", "symbol": "f", "instructions": 9, "nmi": 9, "interrupt": 1}],
-    "injected": {"late_ipis": 1, "late_timers": 2, "smis": 3, "spurious_nmis": 4},
-    "tests": {"passed": 5, "failed": 0}, "failed": [], "lost": 0, "doubled": 0}
 RESULTS = [{"run": "amd", "result": "pass", "name": "x_test", "seconds": 1, "reason": ""},
            {"run": "amd", "result": "fail", "name": "y_test", "seconds": 2, "reason": "oh"},
            {"run": "amd", "seconds": 9, "status": 1}]
@@ -69,9 +29,7 @@ class Report(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.dir)
-        for name, document in (("demo-amd", DEMO), ("demo-intel", DEMO), ("devices-vtd", DEVICES),
-                               ("latency-intel", LATENCY), ("quiet", QUIET), ("host", HOST),
-                               ("silicon", SILICON)):
+        for name, document in samples.REPORTS:
             records.save(self.path(name + ".json"), document)
         os.makedirs(self.path("test-host", "disks", "tap"))
         with open(self.path("test-host", "disks", "tap", "churn.jsonl"), "w",
