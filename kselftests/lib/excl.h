@@ -215,7 +215,13 @@ bool excl_in_qemu(void);
 bool excl_adversary(void);
 /* Does the kernel check its locks? It is several times as slow then. */
 bool excl_lockdep(void);
-/* How many NMIs a CPU of the host has had. */
+/*
+ * How many interrupts a CPU of the host has had, by those lines of /proc/interrupts whose label
+ * (a number, "NMI") matches the shell pattern @which: "*" is all, "[0-9]*" what devices send.
+ * The counts that a line has for all CPUs together ("ERR") are the first CPU's.
+ */
+uint64_t excl_host_interrupts(int cpu, const char *which);
+/* How many of them were NMIs. */
 uint64_t excl_host_nmis(int cpu);
 
 /* The host's log from now on, and how many of its new lines hold @what, each printed. */

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <elf.h>
+#include <fnmatch.h>
 #include <sys/sysinfo.h>
 
 #include "excl.h"
@@ -59,25 +60,54 @@ bool excl_lockdep(void)
 	return !access("/proc/lockdep_stats", F_OK);
 }
 
-uint64_t excl_host_nmis(int cpu)
+/* The column of a CPU in /proc/interrupts, whose first line has a word for each; or -1. */
+static int column_of(int cpu, char *line)
+{
+	char *word, *save = NULL, want[16];
+	int column = 0;
+
+	snprintf(want, sizeof(want), "CPU%d", cpu);
+	for (word = strtok_r(line, " \t\n", &save); word; word = strtok_r(NULL, " \t\n", &save)) {
+		if (!strcmp(word, want))
+			return column;
+		column++;
+	}
+	return -1;
+}
+
+uint64_t excl_host_interrupts(int cpu, const char *which)
 {
 	FILE *f = fopen("/proc/interrupts", "re");
-	uint64_t count = 0;
-	char line[4096];
+	char line[4096], *label, *at, *end;
+	uint64_t sum = 0, n;
+	int column, i;
 
 	TEST_ASSERT(f, "/proc/interrupts: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		char *at = strstr(line, "NMI:");
-		int i;
-
+	column = fgets(line, sizeof(line), f) ? column_of(cpu, line) : -1;
+	while (column >= 0 && fgets(line, sizeof(line), f)) {
+		at = strchr(line, ':');
 		if (!at)
 			continue;
-		for (i = 0, at += 4; i <= cpu; i++)
-			count = strtoull(at, &at, 10);
-		break;
+		*at++ = '\0';
+		label = line + strspn(line, " ");
+		if (fnmatch(which, label, 0))
+			continue;
+		/* Some lines have one count for all CPUs. */
+		for (i = 0; i <= column; i++, at = end) {
+			n = strtoull(at, &end, 10);
+			if (end == at)
+				break;
+			if (i == column)
+				sum += n;
+		}
 	}
 	fclose(f);
-	return count;
+	return sum;
+}
+
+uint64_t excl_host_nmis(int cpu)
+{
+	return excl_host_interrupts(cpu, "NMI");
 }
 
 int excl_log_open(void)

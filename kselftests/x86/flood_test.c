@@ -417,23 +417,6 @@ static void call_without_pause(void)
 		excl_host_msr(CPU, MSR_IA32_TSC, &tsc);
 }
 
-/* All that the first CPU, which is the host's, has been interrupted for. */
-static uint64_t host_interrupts(void)
-{
-	uint64_t sum = 0, n;
-	char line[4096], *at;
-	FILE *f = fopen("/proc/interrupts", "re");
-
-	TEST_ASSERT(f, "/proc/interrupts: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		at = strchr(line, ':');
-		if (at && sscanf(at + 1, "%lu", &n) == 1)
-			sum += n;
-	}
-	fclose(f);
-	return sum;
-}
-
 /* What the other tenant has of his CPU, in tenths of a percent. */
 static uint64_t measure_share(void)
 {
@@ -566,7 +549,8 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 	excl_counters_read(ev.vcpus[0], &c0);
 	longest_stay();
 	since = excl_now_ns();
-	interrupts = host_interrupts();
+	/* The first CPU is the host's. */
+	interrupts = excl_host_interrupts(0, "*");
 	taken = h->taken;
 	loops = h->loops;
 
@@ -582,7 +566,7 @@ static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wante
 		measure_calls(&l);
 	} while (l.longest_us > bound_us && --tries);
 
-	interrupts = host_interrupts() - interrupts;
+	interrupts = excl_host_interrupts(0, "*") - interrupts;
 	taken = h->taken - taken;
 	loops = h->loops - loops;
 	since = (excl_now_ns() - since) / 1000000;

@@ -183,23 +183,8 @@ static bool is_over(struct excl_vm *ev)
  */
 static uint64_t unexpected(void)
 {
-	static const char * const kinds[] = { "ERR:", "MIS:", "SPU:" };
-	uint64_t sum = 0, n;
-	char line[4096], *kind;
-	unsigned int i;
-	FILE *f;
-
-	f = fopen("/proc/interrupts", "r");
-	TEST_ASSERT(f, "/proc/interrupts: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-			kind = strstr(line, kinds[i]);
-			if (kind && sscanf(kind + strlen(kinds[i]), "%lu", &n) == 1)
-				sum += n;
-		}
-	}
-	fclose(f);
-	return sum;
+	return excl_host_interrupts(0, "ERR") + excl_host_interrupts(0, "MIS") +
+	       excl_host_interrupts(0, "SPU");
 }
 
 int main(int argc, char **argv)
