@@ -20,6 +20,8 @@ CASE = re.compile(r"(\s*)(ok|not ok) ([0-9]+)\b(?: -(?= |$))?(.*)$")
 DIRECTIVE = re.compile(r"\s*#\s*((?:SKIP|XFAIL|XPASS|TODO|TIMEOUT|error)\b.*)$", re.I)
 SKIPPED = re.compile(r"\s*(?:not )?ok [0-9]+\b.*# SKIP", re.I)
 FAILED = re.compile(r" *not ok|Bail out!")
+# What kselftest_harness.h says of each case, besides what was wrong with it.
+HARNESS = re.compile(r"#  +(RUN|OK|FAIL) |# \S+: Test (failed|terminated by assertion)$")
 NONE_PLANNED = re.compile(r"1\.\.0 # SKIP")
 # Of a required test, what may skip on another kernel than the rig's.
 ELSEWHERE = "not in this kernel"
@@ -127,9 +129,10 @@ class Output:
 
 
 def first_failed(lines):
-    """The first case that failed, and the two lines before it."""
+    """The first case that failed, and the two lines before it, but for the harness' own."""
     at = next((i for i, line in enumerate(lines) if FAILED.match(line)), len(lines) - 1)
-    return ";".join(lines[max(at - 2, 0):at + 1])[:LONGEST]
+    before = [line for line in lines[:at] if not HARNESS.match(line)]
+    return ";".join(before[-2:] + lines[at:at + 1])[:LONGEST]
 
 
 def why_skipped(lines):

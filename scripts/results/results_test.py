@@ -264,6 +264,26 @@ class Ktap(unittest.TestCase):
         self.assertEqual(self.judged(both, required=True, flavour="debian"),
                          ("required-skip", "ok 2 # SKIP y"))
 
+    def test_harness(self):
+        """Of kselftest_harness.h, as kselftests/x86/irq_test.c printed it, shortened."""
+        start = ("Random seed: 0x6b8b4567\n" + TAP + "1..2\n# Starting 2 tests from 1 test cases.\n"
+                 "#  RUN           edge.irqfd.once ...\n# irqfd: 5 of 5, exits 44\n"
+                 "#            OK  edge.irqfd.once\nok 1 edge.irqfd.once\n"
+                 "#  RUN           edge.irqfd.no_exit ...\n")
+        good = "#            OK  edge.irqfd.no_exit\nok 2 edge.irqfd.no_exit\n"
+        skip = "#      SKIP      stock\n" + good.rstrip() + " # SKIP stock\n"
+        bad = ("# irqfd: 4 of 5, exits 9\n# x86/irq_test.c:306:no_exit:Expected 0 (0) != ok (0)\n"
+               "# no_exit: Test terminated by assertion\n#          FAIL  edge.irqfd.no_exit\n"
+               "not ok 2 edge.irqfd.no_exit\n")
+        self.assertEqual(self.judged(start + good, required=True), ("pass", ""))
+        self.assertEqual(self.judged(start + skip), ("pass", ""))
+        self.assertEqual(self.judged(start + skip, required=True),
+                         ("required-skip", "ok 2 edge.irqfd.no_exit # SKIP stock"))
+        self.failed("status 1: # irqfd: 4 of 5, exits 9;# x86/irq_test.c:306:no_exit:Expected "
+                    "0 (0) != ok (0);not ok 2 edge.irqfd.no_exit", start + bad, 1)
+        self.failed("status 0, but 1 of 2 planned cases: #  RUN           edge.irqfd.no_exit ...",
+                    start)
+
     def test_suites(self):
         suite = ("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n    1..2\n"
                  "    ok 1 one\n%s# s: pass:2\n%s 1 s\n")
