@@ -119,6 +119,7 @@ struct excl_vm {
 		pthread_t thread;
 		pid_t tid;
 		bool started;
+		volatile uint64_t interrupted;	/* how often KVM_RUN came back with EINTR */
 		volatile bool ended;
 		volatile bool failed;
 		volatile bool dump;
@@ -152,26 +153,41 @@ bool excl_vm_join(struct excl_vm *ev, unsigned int seconds);
 bool excl_vm_failed(struct excl_vm *ev);
 /* Make a vCPU's thread leave KVM_RUN with EINTR. */
 void excl_vm_signal(struct excl_vm *ev, unsigned int index);
+/* The same, until it has, and runs on. False when it does not. */
+bool excl_vm_interrupt(struct excl_vm *ev, unsigned int index);
+/*
+ * Wait until a vCPU has taken whatever the calling thread has sent it before, twice over, too:
+ * what has not come by then never does. The vCPU leaves KVM_RUN once, so what KVM kept back for
+ * it is delivered at the next entry. Then it gets an interrupt whose vector is of the lowest
+ * class, EXCL_BARRIER_VECTOR: where one of any other vector is pending its local APIC delivers
+ * that first.
+ *
+ * This holds where the guest has guest_apic_init() behind it, a TPR of 0, handlers that end
+ * with IRET and are not left before, and IF=1; and where all that was sent came from the CPU
+ * where the thread is: only those IPIs stay in order. What KVM puts off to a work item or a
+ * timer may come later.
+ */
+bool excl_vm_barrier(struct excl_vm *ev, unsigned int index);
 void excl_vm_destroy(struct excl_vm *ev);
 /* Every counter of every vCPU, as TAP comments. */
 void excl_vm_dump(struct excl_vm *ev);
+
+/* The vector of excl_vm_barrier(); excl_vm_create() installs its handler. */
+#define EXCL_BARRIER_VECTOR	0x21
 
 /* The host's view of a guest global, as volatile. */
 #define excl_shared(ev, g) \
 	((volatile typeof(g) *)addr_gva2hva((ev)->vm, (vm_vaddr_t)&(g)))
 
-/*
- * Wait for a condition in the guest's memory. False after @seconds or when a
- * guest has failed, and then every counter is printed.
- */
-#define excl_wait(ev, cond, seconds)					\
+/* Wait for a condition, with @pause between two looks; see below. */
+#define __excl_wait(ev, cond, seconds, pause)				\
 ({									\
 	uint64_t __end = excl_now_ns() + (seconds) * 1000000000ULL;	\
 	bool __ok;							\
 									\
 	while (!(__ok = !!(cond)) && excl_now_ns() < __end &&		\
 	       !excl_vm_failed(ev))					\
-		usleep(500);						\
+		pause;							\
 	__ok = __ok || !!(cond);					\
 	if (!__ok) {							\
 		ksft_print_msg("no end after %u s of waiting for %s\n",	\
@@ -181,12 +197,47 @@ void excl_vm_dump(struct excl_vm *ev);
 	__ok;								\
 })
 
+/*
+ * Wait for a condition in the guest's memory. False after @seconds or when a
+ * guest has failed, and then every counter is printed.
+ */
+#define excl_wait(ev, cond, seconds)	__excl_wait(ev, cond, seconds, usleep(500))
+
+/* An interrupt that has not come after so many seconds is lost. */
+#define EXCL_PATIENCE_S	20
+
+/* The same for an interrupt: to sleep would make a run of thousands too long. */
+#define excl_spin(ev, cond)	__excl_wait(ev, cond, EXCL_PATIENCE_S, cpu_relax())
+
+/**
+ * struct excl_sends - what became of interrupts that were sent to a vCPU
+ * @arrived: each had come before the next was sent
+ * @attached: the vCPU is, behind them
+ * @exits: while they came
+ * @kicks: how many of the exits kicks account for
+ */
+struct excl_sends {
+	bool arrived;
+	bool attached;
+	uint64_t exits;
+	uint64_t kicks;
+};
+
+/*
+ * Have @send, which gets @data, send @n interrupts, each when *@count says that the last has
+ * come. The counters are printed under the title @what. What faults once, the handler's page
+ * for one, is to have done it.
+ */
+struct excl_sends excl_send_each(struct excl_vm *ev, unsigned int index, const char *what,
+				 void (*send)(void *data), void *data,
+				 volatile uint64_t *count, uint64_t n);
+
 uint64_t excl_now_ns(void);
 
 /* Let a thread, 0 for this one, run on the CPUs from @first to @last. 0 or an errno. */
 int excl_run_on(pid_t tid, int first, int last);
 
-/* The n-th number on the command line, or @def. */
+/* The n-th number on the command line, or @def. They come before options, as of the harness. */
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 
 /* The first line of a small file, as of sysfs; false when it cannot be read. */

@@ -23,6 +23,15 @@ static void on_spurious(struct ex_regs *regs)
 {
 }
 
+/* By the guests, one at a time. */
+static uint64_t barriers;
+
+static void on_barrier(struct ex_regs *regs)
+{
+	(*(volatile uint64_t *)&barriers)++;
+	guest_eoi();
+}
+
 uint64_t excl_now_ns(void)
 {
 	struct timespec ts;
@@ -45,9 +54,12 @@ unsigned long excl_arg(int argc, char **argv, int n, unsigned long def)
 {
 	char *end;
 	unsigned long val;
+	int i;
 
-	if (argc <= n)
-		return def;
+	for (i = 1; i <= n; i++) {
+		if (i >= argc || argv[i][0] == '-')
+			return def;
+	}
 	val = strtoul(argv[n], &end, 0);
 	if (*end || end == argv[n] || !val)
 		ksft_exit_fail_msg("not a number: %s\n", argv[n]);
@@ -74,6 +86,7 @@ void excl_vm_create(struct excl_vm *ev, unsigned int nr_vcpus, void *guest_code)
 	}
 	ev->vm = vm_create_with_vcpus(nr_vcpus, guest_code, ev->vcpus);
 	vm_install_exception_handler(ev->vm, GUEST_SPURIOUS_VECTOR, on_spurious);
+	vm_install_exception_handler(ev->vm, EXCL_BARRIER_VECTOR, on_barrier);
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_args_set(ev->vcpus[i], 1, (uint64_t)i);
 		excl_counters_open(ev->vcpus[i]);
@@ -183,6 +196,7 @@ static void *run_vcpu(void *arg)
 			t->dump = false;
 			go = true;
 		} else if (errno == EINTR || errno == EAGAIN) {
+			t->interrupted += errno == EINTR;
 			go = !ev->on_signal || ev->on_signal(ev, t->vcpu);
 		} else {
 			snprintf(t->error, sizeof(t->error), "KVM_RUN: %s",
@@ -264,6 +278,33 @@ void excl_vm_signal(struct excl_vm *ev, unsigned int index)
 		pthread_kill(t->thread, EXCL_SIGNAL);
 }
 
+bool excl_vm_interrupt(struct excl_vm *ev, unsigned int index)
+{
+	struct excl_thread *t = &ev->threads[index];
+	uint64_t end = excl_now_ns() + EXCL_PATIENCE_S * 1000000000ULL;
+	uint64_t before = t->interrupted;
+
+	/* One that comes while the thread is outside of KVM_RUN is lost. */
+	do {
+		excl_vm_signal(ev, index);
+		usleep(1000);
+	} while (t->interrupted == before && !t->ended && excl_now_ns() < end);
+	return t->interrupted != before && !t->ended;
+}
+
+bool excl_vm_barrier(struct excl_vm *ev, unsigned int index)
+{
+	struct kvm_msi msi = {
+		.address_lo = 0xfee00000 | index << 12,
+		.data = EXCL_BARRIER_VECTOR,
+	};
+	volatile uint64_t *count = excl_shared(ev, barriers);
+	uint64_t before = *count;
+
+	return excl_vm_interrupt(ev, index) && __vm_ioctl(ev->vm, KVM_SIGNAL_MSI, &msi) > 0 &&
+	       excl_spin(ev, *count == before + 1);
+}
+
 static bool stop_running(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 {
 	return false;
@@ -323,6 +364,29 @@ void excl_vm_dump(struct excl_vm *ev)
 		excl_vm_signal(ev, i);
 		usleep(200000);
 	}
+}
+
+struct excl_sends excl_send_each(struct excl_vm *ev, unsigned int index, const char *what,
+				 void (*send)(void *data), void *data,
+				 volatile uint64_t *count, uint64_t n)
+{
+	struct excl_sends sends = { .arrived = true };
+	struct excl_counters c0, c1;
+	uint64_t start = *count, i;
+
+	excl_counters_read(ev->vcpus[index], &c0);
+	for (i = 1; sends.arrived && i <= n; i++) {
+		send(data);
+		sends.arrived = excl_spin(ev, *count == start + i);
+	}
+	excl_counters_read(ev->vcpus[index], &c1);
+	excl_counters_delta(what, &c0, &c1);
+	sends.attached = c1.attached;
+	sends.exits = c1.exits - c0.exits;
+	sends.kicks = excl_kick_exits(&c0, &c1);
+	ksft_print_msg("%s: %lu of %lu, exits %lu, %lu for kicks\n", what, *count - start, n,
+		       sends.exits, sends.kicks);
+	return sends;
 }
 
 void excl_ioapic_program(struct kvm_vm *vm, int pin, uint8_t vector, bool level)

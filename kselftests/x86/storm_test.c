@@ -165,17 +165,14 @@ static int eventfd_fd;
 static void *fire_irqfd(void *arg)
 {
 	struct excl_vm *ev = arg;
-	uint64_t one = 1, end;
+	uint64_t one = 1;
 
 	while (!host->ready && !excl_vm_failed(ev))
 		usleep(100);
 	while (!host->stop && !excl_vm_failed(ev)) {
 		host->irqfd_sent++;
 		TEST_ASSERT(write(eventfd_fd, &one, sizeof(one)) == sizeof(one), "write");
-		end = excl_now_ns() + 20000000000ULL;
-		while (host->irqfd != host->irqfd_sent && excl_now_ns() < end)
-			usleep(10);
-		if (host->irqfd != host->irqfd_sent) {
+		if (!excl_spin(ev, host->irqfd == host->irqfd_sent)) {
 			host->lost++;
 			break;
 		}
