@@ -9,12 +9,12 @@
  * attached all the time.  The EOI is seen, too, where KVM delivered the interrupt and the VM
  * got its CPU before the handler ended it.
  *
- *   irq_test [INTERRUPTS]
+ *   irq_test [INTERRUPTS] [OPTIONS OF THE HARNESS]
  */
 #include <sys/eventfd.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define MSI_VECTOR	0x91
 #define EDGE_VECTOR	0xa1
@@ -71,214 +71,310 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
-static struct excl_vm ev;
-static volatile typeof(g) *host;
+static uint64_t nr_interrupts;
 
-static bool remote_irr(int pin)
-{
-	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
-
-	vm_ioctl(ev.vm, KVM_GET_IRQCHIP, &chip);
-	return chip.chip.ioapic.redirtbl[pin].fields.remote_irr;
-}
-
-/* Spin: usleep() would make a run of thousands too long. */
-static bool wait_for(volatile uint64_t *what, uint64_t val)
-{
-	uint64_t end = excl_now_ns() + 20000000000ULL;
-
-	while (*what != val && excl_now_ns() < end)
-		cpu_relax();
-	if (*what == val)
-		return true;
-	ksft_print_msg("%lu instead of %lu\n", *what, val);
-	excl_vm_dump(&ev);
-	return false;
-}
-
-static int eventfd_fd;
-
-static void send_irqfd(void)
-{
-	uint64_t one = 1;
-
-	TEST_ASSERT(write(eventfd_fd, &one, sizeof(one)) == sizeof(one), "write");
-}
-
-static void send_msi(void)
-{
-	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = MSI_VECTOR };
-	int r = __vm_ioctl(ev.vm, KVM_SIGNAL_MSI, &msi);
-
-	TEST_ASSERT(r > 0, "KVM_SIGNAL_MSI: %d, %s", r, strerror(errno));
-}
-
-static void send_edge(void)
-{
-	kvm_irq_line(ev.vm, EDGE_PIN, 1);
-	kvm_irq_line(ev.vm, EDGE_PIN, 0);
-}
-
-static void edges(const char *what, void (*send)(void), volatile uint64_t *count,
-		  uint64_t n)
-{
-	struct excl_counters c0, c1;
-	uint64_t start = *count, i, exits, kicks;
-	bool ok;
-
-	/* What faults once, the handler's page for one, does it now. */
-	send();
-	ok = wait_for(count, ++start);
-	excl_counters_read(ev.vcpus[0], &c0);
-	for (i = 1; ok && i <= n; i++) {
-		send();
-		ok = wait_for(count, start + i);
-	}
-	usleep(20000);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta(what, &c0, &c1);
-	exits = c1.exits - c0.exits;
-	kicks = excl_kick_exits(&c0, &c1);
-	ksft_print_msg("%s: %lu of %lu, exits %lu, %lu for kicks\n", what, *count - start, n,
-		       exits, kicks);
-	ksft_test_result(ok && *count - start == n, "%s: each exactly once\n", what);
-	if (excl_stock())
-		ksft_test_result_skip("%s: no exit - not exclusive\n", what);
-	else
-		ksft_test_result(c1.attached && exits <= kicks, "%s: no exit but kicks\n",
-				 what);
-}
-
-static void levels(uint64_t n)
-{
-	struct excl_counters c0, c1;
-	uint64_t i, end, stuck = 0;
-	bool ok = true;
-
-	excl_counters_read(ev.vcpus[0], &c0);
-	for (i = 1; ok && i <= n; i++) {
-		kvm_irq_line(ev.vm, LEVEL_PIN, 1);
-		ok = wait_for(&host->level, i);
-		kvm_irq_line(ev.vm, LEVEL_PIN, 0);
-		host->line_low = i;
-		end = excl_now_ns() + 5000000000ULL;
-		while (remote_irr(LEVEL_PIN) && excl_now_ns() < end)
-			cpu_relax();
-		if (remote_irr(LEVEL_PIN)) {
-			stuck++;
-			ok = false;
-		}
-	}
-	usleep(20000);
-	ksft_print_msg("level: %lu of %lu, remote IRR stuck %lu times\n", host->level, n,
-		       stuck);
-	ksft_test_result(ok && host->level == n, "level: each exactly once\n");
-	ksft_test_result(!stuck, "level: remote IRR never sticks\n");
-
-	/* The line stays high: EOI brings the next one. */
-	host->hold = 1;
-	n = host->level;
-	kvm_irq_line(ev.vm, LEVEL_PIN, 1);
-	end = excl_now_ns() + 20000000000ULL;
-	while (host->level < n + 3 && excl_now_ns() < end)
-		cpu_relax();
-	kvm_irq_line(ev.vm, LEVEL_PIN, 0);
-	host->hold = 1;
-	usleep(50000);
-	ksft_print_msg("level held: %lu more\n", host->level - n);
-	ok = host->level >= n + 3 && !remote_irr(LEVEL_PIN);
-	n = host->level;
-	usleep(50000);
-	ksft_test_result(ok && host->level == n, "level: again while high, and no more\n");
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta("level", &c0, &c1);
-	if (excl_stock())
-		ksft_test_result_skip("level: attached - not exclusive\n");
-	else
-		ksft_test_result(c1.attached, "level: attached\n");
-}
-
-static bool rebound;
+/**
+ * struct irq_vm - a VM and what sends interrupts to its one vCPU
+ * @host: the guest's memory
+ * @eventfd: that of an irqfd
+ * @rebound: the VM got its CPU in the handler's exit
+ */
+struct irq_vm {
+	struct excl_vm ev;
+	volatile typeof(g) *host;
+	int eventfd;
+	bool rebound;
+};
 
 /* In the handler's exit the VM gets its CPU. */
-static bool on_io(struct excl_vm *vm, struct kvm_vcpu *vcpu)
+static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 {
+	struct irq_vm *t = container_of(ev, struct irq_vm, ev);
+
 	if (vcpu->run->exit_reason != KVM_EXIT_IO || vcpu->run->io.port != PORT)
 		return false;
-	vm->ctx = excl_open();
-	rebound = !excl_claim_first(vm->ctx, 1) && !excl_bind(vm->ctx, vm->vm->fd, 0);
-	kvm_irq_line(vm->vm, LEVEL_PIN, 0);
-	host->out = 0;
-	host->line_low = host->level;
+	ev->ctx = excl_open();
+	t->rebound = !excl_claim_first(ev->ctx, 1) && !excl_bind(ev->ctx, ev->vm->fd, 0);
+	kvm_irq_line(ev->vm, LEVEL_PIN, 0);
+	t->host->out = 0;
+	t->host->line_low = t->host->level;
 	return true;
 }
 
-static void level_bound_in_handler(void)
-{
-	uint64_t n = host->level;
-	bool ok;
-
-	if (excl_stock()) {
-		ksft_test_result_skip("level: bound in the handler - not exclusive\n");
-		return;
-	}
-	close(ev.ctx);
-	ev.ctx = -1;
-	ok = excl_wait_free(1);
-	host->line_low = n;
-	host->hold = 0;
-	host->out = 1;
-	kvm_irq_line(ev.vm, LEVEL_PIN, 1);
-	ok = ok && wait_for(&host->level, n + 1) && wait_for(&host->line_low, n + 1) && rebound;
-	/* Again, if its EOI has been seen. */
-	usleep(20000);
-	kvm_irq_line(ev.vm, LEVEL_PIN, 1);
-	ok = ok && wait_for(&host->level, n + 2);
-	kvm_irq_line(ev.vm, LEVEL_PIN, 0);
-	host->line_low = n + 2;
-	ksft_test_result(ok, "level: bound in the handler, the EOI is seen\n");
-}
-
-int main(int argc, char **argv)
+static void irq_vm_start(struct irq_vm *t)
 {
 	struct kvm_irqfd irqfd = { .gsi = IRQFD_GSI };
+	struct excl_vm *ev = &t->ev;
 	struct kvm_irq_routing *routing;
-	uint64_t n;
 
-	ksft_print_header();
-	excl_require(1);
-	n = excl_arg(argc, argv, 1, 1000);
-	ksft_set_plan(12);
-
-	ev.on_exit = on_io;
-	excl_vm_create(&ev, 1, guest_code);
-	vm_install_exception_handler(ev.vm, MSI_VECTOR, on_msi);
-	vm_install_exception_handler(ev.vm, EDGE_VECTOR, on_edge);
-	vm_install_exception_handler(ev.vm, LEVEL_VECTOR, on_level);
+	ev->on_exit = on_io;
+	excl_vm_create(ev, 1, guest_code);
+	vm_install_exception_handler(ev->vm, MSI_VECTOR, on_msi);
+	vm_install_exception_handler(ev->vm, EDGE_VECTOR, on_edge);
+	vm_install_exception_handler(ev->vm, LEVEL_VECTOR, on_level);
 	routing = excl_routing_create();
 	excl_routing_add_ioapic(routing, EDGE_PIN, EDGE_PIN);
 	excl_routing_add_ioapic(routing, LEVEL_PIN, LEVEL_PIN);
 	excl_routing_add_msi(routing, IRQFD_GSI, 0, MSI_VECTOR);
-	kvm_gsi_routing_write(ev.vm, routing);
-	excl_ioapic_program(ev.vm, EDGE_PIN, EDGE_VECTOR, false);
-	excl_ioapic_program(ev.vm, LEVEL_PIN, LEVEL_VECTOR, true);
-	eventfd_fd = eventfd(0, EFD_CLOEXEC);
-	irqfd.fd = eventfd_fd;
-	vm_ioctl(ev.vm, KVM_IRQFD, &irqfd);
+	kvm_gsi_routing_write(ev->vm, routing);
+	excl_ioapic_program(ev->vm, EDGE_PIN, EDGE_VECTOR, false);
+	excl_ioapic_program(ev->vm, LEVEL_PIN, LEVEL_VECTOR, true);
+	t->eventfd = eventfd(0, EFD_CLOEXEC);
+	irqfd.fd = t->eventfd;
+	vm_ioctl(ev->vm, KVM_IRQFD, &irqfd);
 
-	host = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	if (!excl_wait(&ev, host->ready, 20))
-		ksft_exit_fail_msg("the guest does not start\n");
+	t->host = excl_shared(ev, g);
+	excl_vm_start(ev);
+	TEST_ASSERT(excl_wait(ev, t->host->ready, 20), "the guest does not start");
+	/* All interrupts come from one CPU, for excl_vm_barrier(). */
+	TEST_ASSERT(!excl_run_on(0, 0, 0), "sched_setaffinity");
+}
 
-	edges("irqfd", send_irqfd, &host->msi, n);
-	edges("KVM_SIGNAL_MSI", send_msi, &host->msi, n);
-	edges("I/O APIC edge", send_edge, &host->edge, n);
-	levels(n);
-	level_bound_in_handler();
+static bool irq_vm_ends(struct irq_vm *t)
+{
+	bool ok;
 
-	host->stop = 1;
-	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	t->host->stop = 1;
+	ok = excl_vm_join(&t->ev, 10);
+	excl_vm_destroy(&t->ev);
+	close(t->eventfd);
+	return ok;
+}
+
+static void send_irqfd(void *data)
+{
+	struct irq_vm *t = data;
+	uint64_t one = 1;
+
+	TEST_ASSERT(write(t->eventfd, &one, sizeof(one)) == sizeof(one), "write");
+}
+
+static void send_msi(void *data)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = MSI_VECTOR };
+	struct irq_vm *t = data;
+	int r = __vm_ioctl(t->ev.vm, KVM_SIGNAL_MSI, &msi);
+
+	TEST_ASSERT(r > 0, "KVM_SIGNAL_MSI: %d, %s", r, strerror(errno));
+}
+
+static void send_edge(void *data)
+{
+	struct irq_vm *t = data;
+
+	kvm_irq_line(t->ev.vm, EDGE_PIN, 1);
+	kvm_irq_line(t->ev.vm, EDGE_PIN, 0);
+}
+
+/* Each source of edges. */
+FIXTURE(edge) {
+	struct irq_vm t;
+	volatile uint64_t *count;
+};
+
+FIXTURE_VARIANT(edge) {
+	const char *name;
+	void (*send)(void *data);
+	bool pin;
+};
+
+FIXTURE_VARIANT_ADD(edge, irqfd) {
+	.name = "irqfd",
+	.send = send_irqfd,
+};
+
+FIXTURE_VARIANT_ADD(edge, signal_msi) {
+	.name = "KVM_SIGNAL_MSI",
+	.send = send_msi,
+};
+
+FIXTURE_VARIANT_ADD(edge, ioapic) {
+	.name = "I/O APIC edge",
+	.send = send_edge,
+	.pin = true,
+};
+
+FIXTURE_SETUP(edge)
+{
+	irq_vm_start(&self->t);
+	self->count = variant->pin ? &self->t.host->edge : &self->t.host->msi;
+	/* What faults once, the handler's page for one, does it now. */
+	variant->send(&self->t);
+	ASSERT_TRUE(excl_spin(&self->t.ev, *self->count == (variant->pin ? 1 : 2)));
+}
+
+FIXTURE_TEARDOWN(edge)
+{
+	EXPECT_TRUE(irq_vm_ends(&self->t));
+}
+
+TEST_F_TIMEOUT(edge, each_exactly_once, EXCL_CASE_S)
+{
+	uint64_t start = *self->count;
+	struct excl_sends sends = excl_send_each(&self->t.ev, 0, variant->name, variant->send,
+						 &self->t, self->count, nr_interrupts);
+
+	EXPECT_TRUE(sends.arrived);
+	EXPECT_TRUE(excl_vm_barrier(&self->t.ev, 0));
+	EXPECT_EQ(nr_interrupts, *self->count - start);
+}
+
+TEST_F_TIMEOUT(edge, no_exit_but_kicks, EXCL_CASE_S)
+{
+	struct excl_sends sends;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	sends = excl_send_each(&self->t.ev, 0, variant->name, variant->send, &self->t,
+			       self->count, nr_interrupts);
+	EXPECT_TRUE(sends.arrived);
+	EXPECT_TRUE(sends.attached);
+	EXPECT_LE(sends.exits, sends.kicks);
+}
+
+/* A pin of the I/O APIC whose line stays high until the device has been served. */
+FIXTURE(level) {
+	struct irq_vm t;
+};
+
+FIXTURE_SETUP(level)
+{
+	irq_vm_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(level)
+{
+	EXPECT_TRUE(irq_vm_ends(&self->t));
+}
+
+static void set_line(struct irq_vm *t, bool high)
+{
+	kvm_irq_line(t->ev.vm, LEVEL_PIN, high);
+}
+
+static bool remote_irr(struct irq_vm *t)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(t->ev.vm, KVM_GET_IRQCHIP, &chip);
+	return chip.chip.ioapic.redirtbl[LEVEL_PIN].fields.remote_irr;
+}
+
+/* The I/O APIC sees the EOI: only then may the next interrupt be sent. */
+static bool eoi_seen(struct irq_vm *t)
+{
+	uint64_t end = excl_now_ns() + 5000000000ULL;
+
+	while (remote_irr(t) && excl_now_ns() < end)
+		cpu_relax();
+	return !remote_irr(t);
+}
+
+/* Raise the line, and lower it when the interrupt has come. */
+static bool level_arrives(struct irq_vm *t)
+{
+	uint64_t next = t->host->level + 1;
+	bool ok;
+
+	set_line(t, true);
+	ok = excl_spin(&t->ev, t->host->level == next);
+	set_line(t, false);
+	t->host->line_low = next;
+	return ok;
+}
+
+/* The line stays high, and each EOI brings the next one. */
+static bool level_held(struct irq_vm *t)
+{
+	uint64_t before = t->host->level;
+	bool ok;
+
+	t->host->hold = 1;
+	set_line(t, true);
+	ok = excl_spin(&t->ev, t->host->level >= before + 3);
+	set_line(t, false);
+	ok = eoi_seen(t) && ok;
+	ksft_print_msg("level held: %lu more\n", t->host->level - before);
+	return ok;
+}
+
+TEST_F_TIMEOUT(level, each_exactly_once, EXCL_CASE_S)
+{
+	uint64_t i;
+
+	for (i = 0; i < nr_interrupts; i++) {
+		ASSERT_TRUE(level_arrives(&self->t));
+		ASSERT_TRUE(eoi_seen(&self->t));
+	}
+	EXPECT_TRUE(excl_vm_barrier(&self->t.ev, 0));
+	EXPECT_EQ(nr_interrupts, self->t.host->level);
+}
+
+TEST_F_TIMEOUT(level, remote_irr_never_sticks, EXCL_CASE_S)
+{
+	uint64_t i;
+
+	for (i = 0; i < nr_interrupts; i++) {
+		ASSERT_TRUE(level_arrives(&self->t));
+		ASSERT_TRUE(eoi_seen(&self->t)) {
+			TH_LOG("behind %lu interrupts", i);
+		}
+	}
+}
+
+TEST_F_TIMEOUT(level, again_while_high_and_no_more, EXCL_CASE_S)
+{
+	uint64_t n;
+
+	ASSERT_TRUE(level_held(&self->t));
+	n = self->t.host->level;
+	EXPECT_TRUE(excl_vm_barrier(&self->t.ev, 0));
+	/* KVM may put off one of many EOIs to a work item, which no barrier waits for. */
+	usleep(50000);
+	EXPECT_EQ(n, self->t.host->level);
+	EXPECT_FALSE(remote_irr(&self->t));
+}
+
+TEST_F_TIMEOUT(level, attached, EXCL_CASE_S)
+{
+	struct excl_counters c0, c1;
+	uint64_t i;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	excl_counters_read(self->t.ev.vcpus[0], &c0);
+	for (i = 0; i < nr_interrupts; i++) {
+		ASSERT_TRUE(level_arrives(&self->t));
+		ASSERT_TRUE(eoi_seen(&self->t));
+	}
+	ASSERT_TRUE(level_held(&self->t));
+	excl_counters_read(self->t.ev.vcpus[0], &c1);
+	excl_counters_delta("level", &c0, &c1);
+	EXPECT_TRUE(c1.attached);
+}
+
+TEST_F_TIMEOUT(level, bound_in_handler_eoi_is_seen, EXCL_CASE_S)
+{
+	struct irq_vm *t = &self->t;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	close(t->ev.ctx);
+	t->ev.ctx = -1;
+	ASSERT_TRUE(excl_wait_free(1));
+	t->host->out = 1;
+	set_line(t, true);
+	EXPECT_TRUE(excl_spin(&t->ev, t->host->level == 1));
+	ASSERT_TRUE(excl_spin(&t->ev, t->host->line_low == 1));
+	EXPECT_TRUE(t->rebound);
+	EXPECT_TRUE(eoi_seen(t));
+	/* Again, as its EOI has been seen. */
+	EXPECT_TRUE(level_arrives(t));
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(1);
+	nr_interrupts = excl_arg(argc, argv, 1, 1000);
+	return excl_harness_run(argc, argv);
 }
