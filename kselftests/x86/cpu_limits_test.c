@@ -8,11 +8,12 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define CGROUP		"/sys/fs/cgroup"
 #define GROUP		CGROUP "/excl_cpu_limits_test"
+#define NO_QUOTA	"max 100000"
 #define WHOLE_MS	5000
 #define QUOTA		"20000 100000"	/* us of 100 ms */
 #define LONGEST_MS	500
@@ -119,82 +120,133 @@ static unsigned int profiling_timer_ms(unsigned int ms)
 	return due;
 }
 
-int main(int argc, char **argv)
+static bool join_group(const char *group)
 {
-	struct excl_counters before, after;
-	struct excl_vm ev = {};
-	volatile typeof(g) *h;
-	uint64_t loops;
-	unsigned int ms;
-	char pid[16];
-	sigset_t set;
-	bool ok;
+	char path[64], pid[16];
 
-	ksft_print_header();
-	excl_require(1);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return !excl_write_file(path, pid);
+}
+
+/* A guest that never exits, of a process in a cgroup of its own, and some time after its start. */
+FIXTURE(limits) {
+	struct excl_vm ev;
+	volatile typeof(g) *h;
+};
+
+FIXTURE_SETUP(limits)
+{
+	sigset_t set;
+
 	/* The vCPU's thread inherits it: the signal is for this one. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGPROF);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 
-	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpu");
-	if (mkdir(GROUP, 0755) && errno != EEXIST)
-		ksft_exit_skip("no cgroups with quotas: %s\n", strerror(errno));
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	TEST_ASSERT(!excl_write_file(GROUP "/cgroup.procs", pid), "cgroup.procs: %s",
-		    strerror(errno));
-	ksft_set_plan(9);
-
-	excl_vm_create(&ev, 1, guest_code);
-	h = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	if (!excl_wait(&ev, h->loops, 20))
-		ksft_exit_fail_msg("the guest does not start\n");
+	ASSERT_TRUE(!mkdir(GROUP, 0755) || errno == EEXIST);
+	ASSERT_TRUE(join_group(GROUP));
+	ASSERT_EQ(0, excl_write_file(GROUP "/cpu.max", NO_QUOTA));
+	excl_vm_create(&self->ev, 1, guest_code);
+	self->h = excl_shared(&self->ev, g);
+	excl_vm_start(&self->ev);
+	ASSERT_TRUE(excl_wait(&self->ev, self->h->loops, 20));
 	/* Whatever the start has left behind is done. */
 	sleep(2);
+}
 
-	excl_counters_read(ev.vcpus[0], &before);
-	ok = uses("no quota", WHOLE_MS, 60, 130);
-	excl_counters_read(ev.vcpus[0], &after);
+FIXTURE_TEARDOWN(limits)
+{
+	excl_vm_destroy(&self->ev);
+	join_group(CGROUP);
+	if (rmdir(GROUP))
+		ksft_print_msg("rmdir: %s\n", strerror(errno));
+}
+
+TEST_F_TIMEOUT(limits, group_is_charged_for_a_stay, EXCL_CASE_S)
+{
+	struct excl_counters before, after;
+
+	excl_counters_read(self->ev.vcpus[0], &before);
+	EXPECT_TRUE(uses("no quota", WHOLE_MS, 60, 130));
+	excl_counters_read(self->ev.vcpus[0], &after);
 	excl_counters_delta("no quota", &before, &after);
-	ksft_test_result(ok && after.attached && after.attaches - before.attaches <= 30,
-			 "its group is charged for a stay\n");
+	EXPECT_TRUE(after.attached);
+	EXPECT_LE(after.attaches - before.attaches, 30);
+}
 
-	ms = cpu_timer_ms(500);
+/* One that another thread than the vCPU's arms. */
+TEST_F_TIMEOUT(limits, cpu_timer_is_neither_late_nor_early, EXCL_CASE_S)
+{
+	unsigned int ms = cpu_timer_ms(500);
+
 	ksft_print_msg("a timer of 500 ms of CPU time is due after %u ms\n", ms);
-	ksft_test_result(ms < 3000, "a CPU timer that another thread arms expires\n");
+	EXPECT_LT(ms, 3000);
 	/* Nobody else in here works, so that this much time takes as long. */
-	ksft_test_result(ms >= 450, "and not early\n");
+	EXPECT_GE(ms, 450);
+}
+
+TEST_F_TIMEOUT(limits, profiling_timer_is_neither_late_nor_early, EXCL_CASE_S)
+{
+	unsigned int ms;
 
 	/* What no tick has accounted for is not to be counted twice. */
 	sleep(3);
 	ms = profiling_timer_ms(500);
 	ksft_print_msg("one of 500 ms of user and system time is due after %u ms\n", ms);
-	ksft_test_result(ms >= 450 && ms < 3000, "a profiling timer is neither late nor early\n");
+	EXPECT_LT(ms, 3000);
+	EXPECT_GE(ms, 450);
+}
 
-	ok = !excl_write_file(GROUP "/cpu.max", QUOTA);
+TEST_F_TIMEOUT(limits, quota_is_kept_while_attached, EXCL_CASE_S)
+{
+	struct excl_counters before, after;
+	unsigned int ms;
+	uint64_t loops;
+
+	ASSERT_EQ(0, excl_write_file(GROUP "/cpu.max", QUOTA));
 	use(1000);
-	loops = h->loops;
-	excl_counters_read(ev.vcpus[0], &before);
-	ksft_test_result(ok && uses("a quota of 20%", 3000, 10, 30), "a quota is kept\n");
-	excl_counters_read(ev.vcpus[0], &after);
+	loops = self->h->loops;
+	excl_counters_read(self->ev.vcpus[0], &before);
+	EXPECT_TRUE(uses("a quota of 20%", 3000, 10, 30));
+	excl_counters_read(self->ev.vcpus[0], &after);
 	ms = (after.attached_ns - before.attached_ns) / 1000000;
 	ksft_print_msg("meanwhile it was attached for %u ms\n", ms);
-	ksft_test_result(h->loops != loops && ms >= 150, "and the guest goes on, attached\n");
-	ms = longest_stall_ms(&h->loops, 3000);
-	ksft_print_msg("the guest stands still for %u ms at most\n", ms);
-	ksft_test_result(ms < LONGEST_MS, "it is kept period by period\n");
+	EXPECT_NE(loops, self->h->loops);
+	EXPECT_GE(ms, 150);
+}
 
-	excl_write_file(GROUP "/cpu.max", "max 100000");
+TEST_F_TIMEOUT(limits, quota_is_kept_period_by_period, EXCL_CASE_S)
+{
+	unsigned int ms;
+
+	ASSERT_EQ(0, excl_write_file(GROUP "/cpu.max", QUOTA));
 	use(1000);
-	loops = h->loops;
-	ksft_test_result(uses("no quota again", WHOLE_MS, 60, 130), "without it all is the guest's\n");
-	ksft_test_result(h->loops != loops, "and it goes on\n");
+	ms = longest_stall_ms(&self->h->loops, 3000);
+	ksft_print_msg("the guest stands still for %u ms at most\n", ms);
+	EXPECT_LT(ms, LONGEST_MS);
+}
 
-	excl_vm_destroy(&ev);
-	excl_write_file(CGROUP "/cgroup.procs", pid);
-	if (rmdir(GROUP))
-		ksft_print_msg("rmdir: %s\n", strerror(errno));
-	ksft_finished();
+TEST_F_TIMEOUT(limits, all_is_the_guests_after_a_quota, EXCL_CASE_S)
+{
+	uint64_t loops;
+
+	ASSERT_EQ(0, excl_write_file(GROUP "/cpu.max", QUOTA));
+	use(1000);
+	EXPECT_EQ(0, excl_write_file(GROUP "/cpu.max", NO_QUOTA));
+	use(1000);
+	loops = self->h->loops;
+	EXPECT_TRUE(uses("no quota again", WHOLE_MS, 60, 130));
+	EXPECT_NE(loops, self->h->loops);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(1);
+	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpu");
+	if (mkdir(GROUP, 0755) && errno != EEXIST)
+		ksft_exit_skip("no cgroups with quotas: %s\n", strerror(errno));
+	rmdir(GROUP);
+	return excl_harness_run(argc, argv);
 }
