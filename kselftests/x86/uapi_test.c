@@ -10,7 +10,7 @@
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 
-#include "excl.h"
+#include "harness.h"
 
 /* Larger than any struct of the UAPI, and than a page. */
 static union {
@@ -32,38 +32,24 @@ static uint32_t one_cpu[] = { EXCL_FIRST_CPU };
 static uint32_t other_cpu[] = { EXCL_FIRST_CPU + 1 };
 static uint32_t cpu_buf[16];
 
-static void result(int r, int err, int want, const char *what)
-{
-	if (!want)
-		ksft_test_result(!r, "%s%s%s\n", what, r ? ": " : "",
-				 r ? strerror(err) : "");
-	else if (r == -1 && err == want)
-		ksft_test_result_pass("%s: %s\n", what, strerror(want));
-	else
-		ksft_test_result_fail("%s: %s instead of %s\n", what,
-				      r == -1 ? strerror(err) : "success",
-				      strerror(want));
-}
-
-#define expect(want, call, fmt, ...)					\
-({									\
-	char __what[160];						\
-	int __r, __err;							\
+/* The errno of @call is @want, 0 when it is to succeed; the rest says what it was about. */
+#define EXPECT_ERRNO(want, call, fmt, ...)				\
+do {									\
+	int __err;							\
 									\
 	errno = 0;							\
-	__r = (call);							\
-	__err = errno;							\
-	snprintf(__what, sizeof(__what), fmt, ##__VA_ARGS__);		\
-	result(__r < 0 ? -1 : 0, __err, want, __what);			\
-	__r;								\
-})
+	__err = (call) < 0 ? errno : 0;					\
+	EXPECT_EQ(want, __err) {					\
+		TH_LOG(fmt ": %s instead of %s", ##__VA_ARGS__,		\
+		       strerror(__err), strerror(want));		\
+	}								\
+} while (0)
 
 static int must_open(void)
 {
 	int fd = excl_open();
 
-	if (fd < 0)
-		ksft_exit_fail_msg("open: %s\n", strerror(errno));
+	TEST_ASSERT(fd >= 0, "open: %s", strerror(errno));
 	return fd;
 }
 
@@ -71,9 +57,20 @@ static int claimed(void)
 {
 	int fd = must_open();
 
-	if (excl_claim(fd, one_cpu, 1))
-		ksft_exit_fail_msg("claim: %s\n", strerror(errno));
+	TEST_ASSERT(!excl_claim(fd, one_cpu, 1), "claim: %s", strerror(errno));
 	return fd;
+}
+
+static void guest_code(void)
+{
+	GUEST_DONE();
+}
+
+static struct kvm_vm *create_vm(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	return vm_create_with_one_vcpu(&vcpu, guest_code);
 }
 
 static void drop_admin(void)
@@ -103,256 +100,457 @@ static void drop_admin(void)
 	errno ? -1 : 0;							\
 })
 
+/**
+ * struct ioctl_case - an ioctl, and what makes it succeed
+ * @size: of its struct
+ * @first_size: what a binary passes that was built when the ioctl was new, 0: the same
+ * @reserved: offset of a reserved field, 0 when there is none
+ * @fill: sets what is to be in the struct, besides its size
+ * @claimed: the context is to have CPUs
+ * @bound: and a VM
+ * @last: errno when nothing is wrong with the struct
+ */
 struct ioctl_case {
 	const char *name;
 	unsigned long cmd;
 	uint32_t size;
-	int reserved;		/* offset of a reserved field, -1 when there is none */
-	void (*fill)(void);
-	int last;		/* errno when nothing is wrong with the struct */
+	uint32_t first_size;
+	uint32_t reserved;
+	void (*fill)(struct kvm_vm *vm);
+	bool claimed;
+	bool bound;
+	int last;
 };
 
-static int vm_fd;
-
-static void fill_none(void)
+static void fill_none(struct kvm_vm *vm)
 {
 }
 
-static void fill_claim(void)
+static void fill_claim(struct kvm_vm *vm)
 {
 	arg.claim.count = 1;
 	arg.claim.cpus = (uintptr_t)one_cpu;
 }
 
-static void fill_bind(void)
+static void fill_bind(struct kvm_vm *vm)
 {
-	arg.bind.vm_fd = vm_fd;
+	arg.bind.vm_fd = vm->fd;
 }
 
-static void fill_context(void)
+static void fill_context(struct kvm_vm *vm)
 {
 	arg.context.count = ARRAY_SIZE(cpu_buf);
 	arg.context.cpus = (uintptr_t)cpu_buf;
 }
 
-#define CASE(_name, type, _reserved, _fill)				\
-	{ #_name, KVM_EXCL_##_name, sizeof(struct type), _reserved, _fill }
+#define IOCTL(_name, type)						\
+	.name = #_name, .cmd = KVM_EXCL_##_name, .size = sizeof(struct type)
 
-static const struct ioctl_case cases[] = {
-	CASE(GET_INFO, kvm_excl_get_info,
-	     offsetof(struct kvm_excl_get_info, reserved), fill_none),
-	CASE(CLAIM_CPUS, kvm_excl_claim_cpus,
-	     offsetof(struct kvm_excl_claim_cpus, reserved), fill_claim),
-	CASE(ARM_VM, kvm_excl_arm_vm, -1, fill_none),
-	CASE(BIND_VM, kvm_excl_bind_vm,
-	     offsetof(struct kvm_excl_bind_vm, reserved), fill_bind),
-	CASE(UNBIND_VM, kvm_excl_unbind_vm, -1, fill_none),
-	CASE(GET_STATUS, kvm_excl_get_context,
-	     offsetof(struct kvm_excl_get_context, reserved), fill_context),
-	CASE(GET_CONTEXT, kvm_excl_get_context,
-	     offsetof(struct kvm_excl_get_context, reserved), fill_context),
-	CASE(GET_VCPU_STATUS, kvm_excl_get_vcpu_status,
-	     offsetof(struct kvm_excl_get_vcpu_status, reserved), fill_none),
-	/* Nothing is reserved in it, and the VM here has no device. */
-	{ "GET_DEVICE_IRQ", KVM_EXCL_GET_DEVICE_IRQ,
-	  sizeof(struct kvm_excl_get_device_irq), -1, fill_none, ENOENT },
+static const struct ioctl_case get_info_ioctl = {
+	IOCTL(GET_INFO, kvm_excl_get_info),
+	.reserved = offsetof(struct kvm_excl_get_info, reserved),
+	.fill = fill_none,
 };
 
-/* What a binary passes that was built when the ioctl was new. */
-static __u32 first_size(const struct ioctl_case *c)
-{
-	switch (c->cmd) {
-	case KVM_EXCL_CLAIM_CPUS:
-		return offsetof(struct kvm_excl_claim_cpus, obstacle);
-	case KVM_EXCL_GET_VCPU_STATUS:
-		return offsetof(struct kvm_excl_get_vcpu_status, device_storms);
-	case KVM_EXCL_GET_DEVICE_IRQ:
-		return offsetof(struct kvm_excl_get_device_irq, throttled);
-	}
-	return c->size;
-}
+static const struct ioctl_case claim_cpus_ioctl = {
+	IOCTL(CLAIM_CPUS, kvm_excl_claim_cpus),
+	.first_size = offsetof(struct kvm_excl_claim_cpus, obstacle),
+	.reserved = offsetof(struct kvm_excl_claim_cpus, reserved),
+	.fill = fill_claim,
+};
 
-static void fill(const struct ioctl_case *c)
+static const struct ioctl_case arm_vm_ioctl = {
+	IOCTL(ARM_VM, kvm_excl_arm_vm),
+	.fill = fill_none,
+	.claimed = true,
+};
+
+static const struct ioctl_case bind_vm_ioctl = {
+	IOCTL(BIND_VM, kvm_excl_bind_vm),
+	.reserved = offsetof(struct kvm_excl_bind_vm, reserved),
+	.fill = fill_bind,
+	.claimed = true,
+};
+
+static const struct ioctl_case unbind_vm_ioctl = {
+	IOCTL(UNBIND_VM, kvm_excl_unbind_vm),
+	.fill = fill_none,
+	.claimed = true,
+	.bound = true,
+};
+
+static const struct ioctl_case get_status_ioctl = {
+	IOCTL(GET_STATUS, kvm_excl_get_context),
+	.reserved = offsetof(struct kvm_excl_get_context, reserved),
+	.fill = fill_context,
+	.claimed = true,
+};
+
+static const struct ioctl_case get_context_ioctl = {
+	IOCTL(GET_CONTEXT, kvm_excl_get_context),
+	.reserved = offsetof(struct kvm_excl_get_context, reserved),
+	.fill = fill_context,
+	.claimed = true,
+};
+
+static const struct ioctl_case get_vcpu_status_ioctl = {
+	IOCTL(GET_VCPU_STATUS, kvm_excl_get_vcpu_status),
+	.first_size = offsetof(struct kvm_excl_get_vcpu_status, device_storms),
+	.reserved = offsetof(struct kvm_excl_get_vcpu_status, reserved),
+	.fill = fill_none,
+	.claimed = true,
+	.bound = true,
+};
+
+/* Nothing is reserved in it, and the VM here has no device. */
+static const struct ioctl_case get_device_irq_ioctl = {
+	IOCTL(GET_DEVICE_IRQ, kvm_excl_get_device_irq),
+	.first_size = offsetof(struct kvm_excl_get_device_irq, throttled),
+	.fill = fill_none,
+	.claimed = true,
+	.bound = true,
+	.last = ENOENT,
+};
+
+static void fill(const struct ioctl_case *c, struct kvm_vm *vm)
 {
 	memset(&arg, 0, sizeof(arg));
 	arg.size = c->size;
-	c->fill();
+	c->fill(vm);
 }
 
-/* What all ioctls have in common; @fd is in a state in which @c would succeed. */
-static void common(const struct ioctl_case *c, int fd)
+/* A context in a state in which the ioctl would succeed. */
+static int context_for(const struct ioctl_case *c, struct kvm_vm *vm)
 {
-	fill(c);
-	arg.size = first_size(c) - 4;
-	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: too small", c->name);
-	if (first_size(c) != c->size) {
-		/* A context claims once. */
-		int other = c->cmd == KVM_EXCL_CLAIM_CPUS ? must_open() : fd;
+	int fd = c->claimed ? claimed() : must_open();
 
-		fill(c);
-		arg.size = first_size(c);
-		arg.bytes[first_size(c)] = 0xa5;
-		expect(c->last, ioctl(other, c->cmd, &arg), "%s: the first version's size",
-		       c->name);
-		if (other != fd)
-			close(other);
-		ksft_test_result(arg.bytes[first_size(c)] == 0xa5,
-				 "%s: nothing is written behind it\n", c->name);
-	}
-	fill(c);
+	TEST_ASSERT(!c->bound || !excl_bind(fd, vm->fd, 0), "bind: %s", strerror(errno));
+	return fd;
+}
+
+/* What all ioctls have in common. */
+FIXTURE(ioctl) {
+	struct kvm_vm *vm;
+	int fd;
+};
+
+FIXTURE_VARIANT(ioctl) {
+	const struct ioctl_case *c;
+};
+
+FIXTURE_VARIANT_ADD(ioctl, get_info) { .c = &get_info_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, claim_cpus) { .c = &claim_cpus_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, arm_vm) { .c = &arm_vm_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, bind_vm) { .c = &bind_vm_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, unbind_vm) { .c = &unbind_vm_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, get_status) { .c = &get_status_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, get_context) { .c = &get_context_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, get_vcpu_status) { .c = &get_vcpu_status_ioctl };
+FIXTURE_VARIANT_ADD(ioctl, get_device_irq) { .c = &get_device_irq_ioctl };
+
+FIXTURE_SETUP(ioctl)
+{
+	/* One for each case of each ioctl would take a slow host some time. */
+	if (variant->c->bound || variant->c->cmd == KVM_EXCL_BIND_VM)
+		self->vm = create_vm();
+	self->fd = context_for(variant->c, self->vm);
+}
+
+FIXTURE_TEARDOWN(ioctl)
+{
+	close(self->fd);
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+TEST_F_TIMEOUT(ioctl, refuses_bad_input_and_changes_nothing, EXCL_CASE_S)
+{
+	const struct ioctl_case *c = variant->c;
+
+	fill(c, self->vm);
+	arg.size = (c->first_size ?: c->size) - 4;
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, c->cmd, &arg), "%s: too small", c->name);
+	fill(c, self->vm);
 	arg.size = 0;
-	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: size 0", c->name);
-	fill(c);
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, c->cmd, &arg), "%s: size 0", c->name);
+	fill(c, self->vm);
 	arg.flags = 1u << 8;
-	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: a flag", c->name);
-	fill(c);
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, c->cmd, &arg), "%s: a flag", c->name);
+	fill(c, self->vm);
 	arg.flags = 1u << 31;
-	expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: the last flag", c->name);
-	if (c->reserved >= 0) {
-		fill(c);
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, c->cmd, &arg), "%s: the last flag", c->name);
+	if (c->reserved) {
+		fill(c, self->vm);
 		arg.bytes[c->reserved] = 1;
-		expect(EINVAL, ioctl(fd, c->cmd, &arg), "%s: reserved", c->name);
+		EXPECT_ERRNO(EINVAL, ioctl(self->fd, c->cmd, &arg), "%s: reserved", c->name);
 	}
-	fill(c);
+	fill(c, self->vm);
 	arg.size = c->size + 8;
 	arg.bytes[c->size + 7] = 1;
-	expect(E2BIG, ioctl(fd, c->cmd, &arg), "%s: unknown tail", c->name);
-	fill(c);
+	EXPECT_ERRNO(E2BIG, ioctl(self->fd, c->cmd, &arg), "%s: unknown tail", c->name);
+	fill(c, self->vm);
 	arg.size = 4096 + 8;
-	expect(E2BIG, ioctl(fd, c->cmd, &arg), "%s: larger than a page", c->name);
-	expect(EFAULT, ioctl(fd, c->cmd, (void *)8), "%s: bad pointer", c->name);
-	fill(c);
-	arg.size = c->size + 8;
-	expect(c->last, ioctl(fd, c->cmd, &arg), "%s: a tail of zeroes is accepted", c->name);
+	EXPECT_ERRNO(E2BIG, ioctl(self->fd, c->cmd, &arg), "%s: larger than a page", c->name);
+	EXPECT_ERRNO(EFAULT, ioctl(self->fd, c->cmd, (void *)8), "%s: bad pointer", c->name);
+	fill(c, self->vm);
+	EXPECT_ERRNO(c->last, ioctl(self->fd, c->cmd, &arg), "%s: after all that", c->name);
 }
 
-static void test_common(struct kvm_vm *vm)
+TEST_F_TIMEOUT(ioctl, takes_a_tail_of_zeroes, EXCL_CASE_S)
 {
-	unsigned int i;
+	const struct ioctl_case *c = variant->c;
+
+	fill(c, self->vm);
+	arg.size = c->size + 8;
+	EXPECT_ERRNO(c->last, ioctl(self->fd, c->cmd, &arg), "%s: a tail of zeroes", c->name);
+}
+
+/* Those whose struct has grown. */
+FIXTURE(grown_ioctl) {
+	struct kvm_vm *vm;
 	int fd;
+};
 
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		unsigned long cmd = cases[i].cmd;
+FIXTURE_VARIANT(grown_ioctl) {
+	const struct ioctl_case *c;
+};
 
-		fd = cmd == KVM_EXCL_CLAIM_CPUS || cmd == KVM_EXCL_GET_INFO ?
-			must_open() : claimed();
-		if (cmd == KVM_EXCL_UNBIND_VM || cmd == KVM_EXCL_GET_VCPU_STATUS ||
-		    cmd == KVM_EXCL_GET_DEVICE_IRQ) {
-			if (excl_bind(fd, vm->fd, 0))
-				ksft_exit_fail_msg("bind: %s\n", strerror(errno));
-		}
-		common(&cases[i], fd);
-		close(fd);
-	}
-	fd = must_open();
-	expect(ENOTTY, ioctl(fd, _IO(KVM_EXCL_IOC_TYPE, 0x7f), &arg), "unknown ioctl");
-	expect(ENOTTY, ioctl(fd, KVM_CREATE_VM, 0), "ioctl of another device");
+FIXTURE_VARIANT_ADD(grown_ioctl, claim_cpus) { .c = &claim_cpus_ioctl };
+FIXTURE_VARIANT_ADD(grown_ioctl, get_vcpu_status) { .c = &get_vcpu_status_ioctl };
+FIXTURE_VARIANT_ADD(grown_ioctl, get_device_irq) { .c = &get_device_irq_ioctl };
+
+FIXTURE_SETUP(grown_ioctl)
+{
+	self->vm = create_vm();
+	self->fd = context_for(variant->c, self->vm);
+}
+
+FIXTURE_TEARDOWN(grown_ioctl)
+{
+	close(self->fd);
+	kvm_vm_free(self->vm);
+}
+
+TEST_F_TIMEOUT(grown_ioctl, takes_the_first_size_and_writes_no_more, EXCL_CASE_S)
+{
+	const struct ioctl_case *c = variant->c;
+
+	fill(c, self->vm);
+	arg.size = c->first_size;
+	arg.bytes[c->first_size] = 0xa5;
+	EXPECT_ERRNO(c->last, ioctl(self->fd, c->cmd, &arg), "%s: the first version's size",
+		     c->name);
+	EXPECT_EQ(0xa5, arg.bytes[c->first_size]);
+}
+
+TEST(unknown_ioctls)
+{
+	int fd = must_open();
+
+	EXPECT_ERRNO(ENOTTY, ioctl(fd, _IO(KVM_EXCL_IOC_TYPE, 0x7f), &arg), "unknown");
+	EXPECT_ERRNO(ENOTTY, ioctl(fd, KVM_CREATE_VM, 0), "of another device");
 	close(fd);
 }
 
-static void test_open(void)
+TEST(open_without_cap_sys_admin)
 {
-	expect(EPERM, without_admin(excl_open()), "open without CAP_SYS_ADMIN");
+	EXPECT_ERRNO(EPERM, without_admin(excl_open()), "open without CAP_SYS_ADMIN");
 }
 
-static void test_claim(void)
-{
-	uint32_t zero[] = { 0 }, twice[] = { 1, 1 }, absent[] = { 0 };
-	static uint32_t many[65536];
-	int a, b;
+/* Two contexts that have claimed nothing. */
+FIXTURE(claim) {
+	int a;
+	int b;
+};
 
-	absent[0] = get_nprocs_conf();
-	a = must_open();
+FIXTURE_SETUP(claim)
+{
+	self->a = must_open();
+	self->b = must_open();
+}
+
+FIXTURE_TEARDOWN(claim)
+{
+	close(self->a);
+	close(self->b);
+}
+
+TEST_F_TIMEOUT(claim, info_tells_version_and_cpus, EXCL_CASE_S)
+{
 	memset(&arg, 0, sizeof(arg));
 	arg.info.size = sizeof(arg.info);
-	expect(0, ioctl(a, KVM_EXCL_GET_INFO, &arg), "GET_INFO");
-	ksft_test_result(arg.info.version == KVM_EXCL_UAPI_VERSION &&
-			 arg.info.supported == 1 && !arg.info.why[0] && arg.info.nr_cpus,
-			 "GET_INFO: version, supported, CPUs\n");
-	if (arg.info.nr_cpus < ARRAY_SIZE(many)) {
-		uint32_t i, n = arg.info.nr_cpus + 1;
-
-		for (i = 0; i < n; i++)
-			many[i] = i + 1;
-		expect(EINVAL, excl_claim(a, many, n), "CLAIM_CPUS: too many");
-	}
-	expect(EINVAL, excl_claim(a, one_cpu, 0), "CLAIM_CPUS: none");
-	expect(EINVAL, excl_claim(a, twice, 2), "CLAIM_CPUS: one twice");
-	expect(EINVAL, excl_claim(a, absent, 1), "CLAIM_CPUS: offline");
-	expect(EFAULT, excl_claim(a, (void *)8, 1), "CLAIM_CPUS: bad list");
-	expect(EPERM, excl_claim(a, zero, 1), "CLAIM_CPUS: CPU 0");
-	expect(0, excl_claim(a, one_cpu, 1), "CLAIM_CPUS: after all that");
-	expect(EBUSY, excl_claim(a, other_cpu, 1), "CLAIM_CPUS: a second time");
-	b = must_open();
-	expect(EBUSY, excl_claim(b, one_cpu, 1), "CLAIM_CPUS: of another context");
-	expect(0, excl_claim(b, other_cpu, 1), "CLAIM_CPUS: two contexts");
-	close(a);
-	close(b);
+	EXPECT_ERRNO(0, ioctl(self->a, KVM_EXCL_GET_INFO, &arg), "GET_INFO");
+	EXPECT_EQ(KVM_EXCL_UAPI_VERSION, arg.info.version);
+	EXPECT_EQ(1, arg.info.supported);
+	EXPECT_EQ(0, arg.info.why[0]);
+	EXPECT_NE(0, arg.info.nr_cpus);
 }
 
-static void test_arm_and_bind(struct kvm_vm *vm)
+TEST_F_TIMEOUT(claim, refuses_bad_lists_and_changes_nothing, EXCL_CASE_S)
 {
-	int a, b, null = open("/dev/null", O_RDWR | O_CLOEXEC), kvm, fd;
-	struct pollfd p;
+	uint32_t zero[] = { 0 }, twice[] = { 1, 1 }, absent[] = { get_nprocs_conf() }, i, n;
+	static uint32_t many[65536];
 
-	a = must_open();
-	expect(ENXIO, excl_arm(a, 0), "ARM_VM: no CPUs");
-	expect(ENXIO, excl_bind(a, vm->fd, 0), "BIND_VM: no CPUs");
-	expect(ENXIO, excl_unbind(a), "UNBIND_VM: no VM");
-	close(a);
+	memset(&arg, 0, sizeof(arg));
+	arg.info.size = sizeof(arg.info);
+	EXPECT_ERRNO(0, ioctl(self->a, KVM_EXCL_GET_INFO, &arg), "GET_INFO");
+	n = arg.info.nr_cpus + 1;
+	if (n <= ARRAY_SIZE(many)) {
+		for (i = 0; i < n; i++)
+			many[i] = i + 1;
+		EXPECT_ERRNO(EINVAL, excl_claim(self->a, many, n), "too many");
+	}
+	EXPECT_ERRNO(EINVAL, excl_claim(self->a, one_cpu, 0), "none");
+	EXPECT_ERRNO(EINVAL, excl_claim(self->a, twice, 2), "one twice");
+	EXPECT_ERRNO(EINVAL, excl_claim(self->a, absent, 1), "offline");
+	EXPECT_ERRNO(EFAULT, excl_claim(self->a, (void *)8, 1), "bad list");
+	EXPECT_ERRNO(EPERM, excl_claim(self->a, zero, 1), "CPU 0");
+	EXPECT_ERRNO(0, excl_claim(self->a, one_cpu, 1), "after all that");
+}
 
-	a = claimed();
-	b = must_open();
-	excl_claim(b, other_cpu, 1);
-	expect(ENXIO, excl_unbind(a), "UNBIND_VM: CPUs, but no VM");
-	expect(EBADF, excl_bind(a, -1, 0), "BIND_VM: no file");
-	expect(EINVAL, excl_bind(a, null, 0), "BIND_VM: no VM");
-	expect(EINVAL, excl_bind(a, vm->kvm_fd, 0), "BIND_VM: /dev/kvm itself");
-	expect(0, excl_arm(a, 0), "ARM_VM");
-	expect(EBUSY, excl_arm(a, 0), "ARM_VM: armed already");
-	expect(EBUSY, excl_bind(a, vm->fd, 0), "BIND_VM: armed");
-	expect(EBUSY, excl_arm(b, 0), "ARM_VM: another context for this process");
-	expect(0, excl_unbind(a), "UNBIND_VM: disarms");
-	expect(0, excl_bind(a, vm->fd, 0), "BIND_VM");
-	expect(EBUSY, excl_arm(a, 0), "ARM_VM: has a VM");
-	expect(EBUSY, excl_bind(a, vm->fd, 0), "BIND_VM: has this VM");
-	expect(EBUSY, excl_bind(b, vm->fd, 0), "BIND_VM: the VM has a context");
-	expect(0, excl_unbind(a), "UNBIND_VM");
-	expect(0, excl_bind(b, vm->fd, 0), "BIND_VM: to the other context");
-	close(b);
+TEST_F_TIMEOUT(claim, a_context_claims_once, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_claim(self->a, one_cpu, 1), "the first time");
+	EXPECT_ERRNO(EBUSY, excl_claim(self->a, other_cpu, 1), "a second time");
+}
 
-	/* Armed: the next VM is bound, and poll() tells its end. */
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	expect(0, excl_arm(a, 0), "ARM_VM: once more");
-	fd = ioctl(kvm, KVM_CREATE_VM, 0);
+TEST_F_TIMEOUT(claim, two_contexts_have_cpus_of_their_own, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_claim(self->a, one_cpu, 1), "the first context");
+	EXPECT_ERRNO(EBUSY, excl_claim(self->b, one_cpu, 1), "the same CPU");
+	EXPECT_ERRNO(0, excl_claim(self->b, other_cpu, 1), "another CPU");
+}
+
+TEST_F_TIMEOUT(claim, nothing_is_armed_or_bound_without_cpus, EXCL_CASE_S)
+{
+	struct kvm_vm *vm = create_vm();
+
+	EXPECT_ERRNO(ENXIO, excl_arm(self->a, 0), "ARM_VM");
+	EXPECT_ERRNO(ENXIO, excl_bind(self->a, vm->fd, 0), "BIND_VM");
+	EXPECT_ERRNO(ENXIO, excl_unbind(self->a), "UNBIND_VM");
+	kvm_vm_free(vm);
+}
+
+/* Two contexts with a CPU each, and a VM. */
+FIXTURE(vm) {
+	struct kvm_vm *vm;
+	int a;
+	int b;
+};
+
+FIXTURE_SETUP(vm)
+{
+	self->vm = create_vm();
+	self->a = claimed();
+	self->b = must_open();
+	ASSERT_EQ(0, excl_claim(self->b, other_cpu, 1));
+}
+
+FIXTURE_TEARDOWN(vm)
+{
+	close(self->a);
+	close(self->b);
+	kvm_vm_free(self->vm);
+}
+
+TEST_F_TIMEOUT(vm, unbind_without_one, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(ENXIO, excl_unbind(self->a), "UNBIND_VM: CPUs, but no VM");
+}
+
+TEST_F_TIMEOUT(vm, bind_takes_nothing_else, EXCL_CASE_S)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	EXPECT_ERRNO(EBADF, excl_bind(self->a, -1, 0), "no file");
+	EXPECT_ERRNO(EINVAL, excl_bind(self->a, null, 0), "no VM");
+	EXPECT_ERRNO(EINVAL, excl_bind(self->a, self->vm->kvm_fd, 0), "/dev/kvm itself");
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "after all that");
+	close(null);
+}
+
+TEST_F_TIMEOUT(vm, armed_once, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_arm(self->a, 0), "ARM_VM");
+	EXPECT_ERRNO(EBUSY, excl_arm(self->a, 0), "ARM_VM: armed already");
+	EXPECT_ERRNO(EBUSY, excl_bind(self->a, self->vm->fd, 0), "BIND_VM: armed");
+	EXPECT_ERRNO(EBUSY, excl_arm(self->b, 0), "ARM_VM: another context for this process");
+	EXPECT_ERRNO(0, excl_unbind(self->a), "UNBIND_VM: disarms");
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "BIND_VM: not armed any more");
+}
+
+TEST_F_TIMEOUT(vm, bound_to_one_context, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "BIND_VM");
+	EXPECT_ERRNO(EBUSY, excl_arm(self->a, 0), "ARM_VM: has a VM");
+	EXPECT_ERRNO(EBUSY, excl_bind(self->a, self->vm->fd, 0), "BIND_VM: has this VM");
+	EXPECT_ERRNO(EBUSY, excl_bind(self->b, self->vm->fd, 0), "BIND_VM: the VM has a context");
+	EXPECT_ERRNO(0, excl_unbind(self->a), "UNBIND_VM");
+	EXPECT_ERRNO(0, excl_bind(self->b, self->vm->fd, 0), "BIND_VM: to the other context");
+}
+
+/* A context that was bound and is armed now, and the VM that is created then. */
+FIXTURE(next_vm) {
+	int ctx;
+	int kvm;
+	int fd;
+};
+
+FIXTURE_SETUP(next_vm)
+{
+	struct kvm_vm *vm = create_vm();
+
+	self->ctx = claimed();
+	ASSERT_EQ(0, excl_bind(self->ctx, vm->fd, 0));
+	ASSERT_EQ(0, excl_unbind(self->ctx));
+	kvm_vm_free(vm);
+	self->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	EXPECT_ERRNO(0, excl_arm(self->ctx, 0), "ARM_VM: once more");
+	self->fd = ioctl(self->kvm, KVM_CREATE_VM, 0);
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(next_vm)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	close(self->kvm);
+	close(self->ctx);
+}
+
+TEST_F_TIMEOUT(next_vm, is_the_armed_contexts, EXCL_CASE_S)
+{
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg.context);
-	fill_context();
-	expect(0, ioctl(a, KVM_EXCL_GET_STATUS, &arg), "GET_STATUS");
+	fill_context(NULL);
+	EXPECT_ERRNO(0, ioctl(self->ctx, KVM_EXCL_GET_STATUS, &arg), "GET_STATUS");
 	ksft_print_msg("state %u, error %u, pid %d, VM's pid %d, count %u, CPU %u\n",
 		       arg.context.state, arg.context.error, arg.context.pid,
 		       arg.context.vm_pid, arg.context.count, cpu_buf[0]);
-	ksft_test_result(fd >= 0 && arg.context.state == KVM_EXCL_STATE_BOUND &&
-			 arg.context.id && arg.context.count == 1 &&
-			 cpu_buf[0] == one_cpu[0] && arg.context.pid == getpid() &&
-			 arg.context.vm_pid == getpid(),
-			 "an armed context gets the next VM\n");
-	p = (struct pollfd){ .fd = a, .events = POLLIN };
-	ksft_test_result(!poll(&p, 1, 0) || !(p.revents & POLLHUP),
-			 "poll: no hang-up while there is a VM\n");
-	close(fd);
-	ksft_test_result(poll(&p, 1, 5000) == 1 && (p.revents & POLLHUP),
-			 "poll: hang-up when the VM is gone\n");
-	close(kvm);
-	close(null);
-	close(a);
+	EXPECT_EQ(KVM_EXCL_STATE_BOUND, arg.context.state);
+	EXPECT_NE(0, arg.context.id);
+	EXPECT_EQ(1, arg.context.count);
+	EXPECT_EQ(one_cpu[0], cpu_buf[0]);
+	EXPECT_EQ(getpid(), arg.context.pid);
+	EXPECT_EQ(getpid(), arg.context.vm_pid);
+}
+
+TEST_F_TIMEOUT(next_vm, poll_hangs_up_when_it_is_gone, EXCL_CASE_S)
+{
+	struct pollfd p = { .fd = self->ctx, .events = POLLIN };
+
+	EXPECT_TRUE(!poll(&p, 1, 0) || !(p.revents & POLLHUP));
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(1, poll(&p, 1, 5000));
+	EXPECT_TRUE(p.revents & POLLHUP);
 }
 
 static int get_context(int fd, uint64_t id)
 {
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg.context);
-	fill_context();
+	fill_context(NULL);
 	arg.context.id = id;
 	return ioctl(fd, KVM_EXCL_GET_CONTEXT, &arg);
 }
@@ -375,67 +573,85 @@ static int get_device_irq(int fd, uint64_t id, uint32_t index)
 	return ioctl(fd, KVM_EXCL_GET_DEVICE_IRQ, &arg);
 }
 
-static void test_status(struct kvm_vm *vm)
-{
-	int a = claimed(), b = must_open();
+/* @a has CPUs, @b asks about it. */
+FIXTURE(status) {
+	struct kvm_vm *vm;
+	int a;
+	int b;
 	uint64_t id;
+};
 
-	expect(0, get_context(b, 0), "GET_CONTEXT: the first");
-	id = arg.context.id;
+FIXTURE_SETUP(status)
+{
+	self->vm = create_vm();
+	self->a = claimed();
+	self->b = must_open();
 	/* The first in order is @a: it was opened first. */
-	ksft_test_result(id && arg.context.state == KVM_EXCL_STATE_CLAIMED &&
-			 arg.context.count == 1, "GET_CONTEXT: finds it\n");
-	expect(EPERM, without_admin(get_context(b, 0)),
-	       "GET_CONTEXT without CAP_SYS_ADMIN");
-	expect(ENOENT, get_context(b, ~0ULL), "GET_CONTEXT: none so high");
-
-	expect(ENXIO, get_status(a, 0, 0), "GET_VCPU_STATUS: no VM");
-	expect(ENXIO, get_device_irq(a, 0, 0), "GET_DEVICE_IRQ: no VM");
-	expect(0, excl_bind(a, vm->fd, 0), "BIND_VM");
-	expect(0, get_status(a, 0, 0), "GET_VCPU_STATUS: own");
-	ksft_test_result(arg.status.cpu == -1 && !arg.status.attached,
-			 "GET_VCPU_STATUS: a vCPU that has not run has no CPU\n");
-	expect(0, get_status(b, id, 0), "GET_VCPU_STATUS: another's");
-	expect(ENOENT, get_status(a, 0, 1), "GET_VCPU_STATUS: no such vCPU");
-	expect(ENOENT, get_status(b, ~0ULL, 0), "GET_VCPU_STATUS: no such context");
-	expect(EPERM, without_admin(get_status(b, id, 0)),
-	       "GET_VCPU_STATUS: another's without CAP_SYS_ADMIN");
-	expect(0, without_admin(get_status(a, 0, 0)),
-	       "GET_VCPU_STATUS: own without CAP_SYS_ADMIN");
-	expect(ENOENT, get_device_irq(a, 0, 0), "GET_DEVICE_IRQ: no such interrupt");
-	expect(ENOENT, get_device_irq(b, ~0ULL, 0), "GET_DEVICE_IRQ: no such context");
-	expect(EPERM, without_admin(get_device_irq(b, id, 0)),
-	       "GET_DEVICE_IRQ: another's without CAP_SYS_ADMIN");
-	close(a);
-	expect(ENOENT, get_status(b, id, 0), "GET_VCPU_STATUS: of a closed context");
-	close(b);
+	ASSERT_EQ(0, get_context(self->b, 0));
+	self->id = arg.context.id;
 }
 
-static void guest_code(void)
+FIXTURE_TEARDOWN(status)
 {
-	GUEST_DONE();
+	if (self->a >= 0)
+		close(self->a);
+	close(self->b);
+	kvm_vm_free(self->vm);
+}
+
+TEST_F_TIMEOUT(status, context_is_found, EXCL_CASE_S)
+{
+	EXPECT_NE(0, self->id);
+	EXPECT_EQ(KVM_EXCL_STATE_CLAIMED, arg.context.state);
+	EXPECT_EQ(1, arg.context.count);
+	EXPECT_ERRNO(EPERM, without_admin(get_context(self->b, 0)), "without CAP_SYS_ADMIN");
+	EXPECT_ERRNO(ENOENT, get_context(self->b, ~0ULL), "none so high");
+}
+
+TEST_F_TIMEOUT(status, no_vm, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(ENXIO, get_status(self->a, 0, 0), "GET_VCPU_STATUS");
+	EXPECT_ERRNO(ENXIO, get_device_irq(self->a, 0, 0), "GET_DEVICE_IRQ");
+}
+
+TEST_F_TIMEOUT(status, of_a_vcpu, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "BIND_VM");
+	EXPECT_ERRNO(0, get_status(self->a, 0, 0), "own");
+	/* It has not run. */
+	EXPECT_EQ(-1, arg.status.cpu);
+	EXPECT_EQ(0, arg.status.attached);
+	EXPECT_ERRNO(0, get_status(self->b, self->id, 0), "another's");
+	EXPECT_ERRNO(ENOENT, get_status(self->a, 0, 1), "no such vCPU");
+	EXPECT_ERRNO(ENOENT, get_status(self->b, ~0ULL, 0), "no such context");
+	EXPECT_ERRNO(EPERM, without_admin(get_status(self->b, self->id, 0)),
+		     "another's without CAP_SYS_ADMIN");
+	EXPECT_ERRNO(0, without_admin(get_status(self->a, 0, 0)), "own without CAP_SYS_ADMIN");
+}
+
+TEST_F_TIMEOUT(status, of_a_device_interrupt, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "BIND_VM");
+	EXPECT_ERRNO(ENOENT, get_device_irq(self->a, 0, 0), "no such interrupt");
+	EXPECT_ERRNO(ENOENT, get_device_irq(self->b, ~0ULL, 0), "no such context");
+	EXPECT_ERRNO(EPERM, without_admin(get_device_irq(self->b, self->id, 0)),
+		     "another's without CAP_SYS_ADMIN");
+}
+
+TEST_F_TIMEOUT(status, of_a_closed_context, EXCL_CASE_S)
+{
+	EXPECT_ERRNO(0, excl_bind(self->a, self->vm->fd, 0), "BIND_VM");
+	EXPECT_ERRNO(0, get_status(self->b, self->id, 0), "it is there");
+	close(self->a);
+	self->a = -1;
+	EXPECT_ERRNO(ENOENT, get_status(self->b, self->id, 0), "it is closed");
 }
 
 int main(int argc, char **argv)
 {
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-
-	ksft_print_header();
 	if (excl_stock())
 		ksft_exit_skip("not exclusive\n");
 	excl_require(2);
-	ksft_set_plan(140);
-
-	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
-	vm_fd = vm->fd;
-	test_open();
-	test_common(vm);
-	test_claim();
-	test_arm_and_bind(vm);
-	test_status(vm);
-	kvm_vm_free(vm);
-
 	ksft_print_msg("CLAIM_CPUS and BIND_VM: EOPNOTSUPP needs another host, or a protected guest\n");
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
