@@ -237,6 +237,12 @@ uint64_t excl_now_ns(void);
 /* Let a thread, 0 for this one, run on the CPUs from @first to @last. 0 or an errno. */
 int excl_run_on(pid_t tid, int first, int last);
 
+/*
+ * fork(), but the child is killed when the calling thread ends: a case that fails ends at once,
+ * without its teardown. Asserts.
+ */
+pid_t excl_fork(void);
+
 /* The n-th number on the command line, or @def. They come before options, as of the harness. */
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def);
 

@@ -4,6 +4,7 @@
  */
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "excl.h"
@@ -48,6 +49,16 @@ int excl_run_on(pid_t tid, int first, int last)
 	while (first <= last)
 		CPU_SET(first++, &set);
 	return sched_setaffinity(tid, sizeof(set), &set) ? errno : 0;
+}
+
+pid_t excl_fork(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid && (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent))
+		_exit(1);
+	return pid;
 }
 
 unsigned long excl_arg(int argc, char **argv, int n, unsigned long def)

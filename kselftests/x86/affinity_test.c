@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define GROUP		"/sys/fs/cgroup/excl_affinity_test"
 #define ROOT_PROCS	"/sys/fs/cgroup/cgroup.procs"
@@ -68,8 +68,7 @@ static void worker_start(struct worker *w, cpu_set_t set, bool sleeps)
 {
 	w->at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(w->at != MAP_FAILED, "mmap: %s", strerror(errno));
-	w->pid = fork();
-	TEST_ASSERT(w->pid >= 0, "fork: %s", strerror(errno));
+	w->pid = excl_fork();
 	if (w->pid)
 		return;
 	TEST_ASSERT(!set_affinity(0, set), "sched_setaffinity: %s", strerror(errno));
@@ -140,41 +139,55 @@ static int user_timers(int cpu)
 }
 
 /*
- * What a process has armed on the CPU does not expire there any more: a timer whose signal
- * is ignored, and is armed anew in its handler, one that has a file, and an alarm, where
- * the host has a clock for that.
+ * A process with timers on the CPU: one whose signal is ignored, and is armed anew in its
+ * handler, one that has a file, and an alarm, where the host has a clock for that.
  */
-static void user_timer(void)
+FIXTURE(user_timers) {
+	pid_t pid;
+};
+
+static void arm_timers(void)
 {
+	struct sigevent sev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
 	struct itimerspec every_ms = { { 0, 1000000 }, { 0, 1000000 } };
 	struct itimerspec late = { .it_value = { 1000 } };
-	cpu_set_t set = one_cpu(owned_cpu), any = two_cpus(0, owned_cpu);
-	int ctx, before, n, tries = 10;
 	timer_t timer;
-	pid_t pid;
 
-	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
-	if (!pid) {
-		struct sigevent sev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-
-		signal(SIGUSR1, SIG_IGN);
-		if (set_affinity(0, set) || timer_create(CLOCK_MONOTONIC, &sev, &timer) ||
-		    timer_settime(timer, 0, &every_ms, NULL) ||
-		    timerfd_settime(timerfd_create(CLOCK_MONOTONIC, 0), 0, &late, NULL))
-			_exit(1);
-		if (!timer_create(CLOCK_BOOTTIME_ALARM, &sev, &timer))
-			timer_settime(timer, 0, &late, NULL);
-		if (set_affinity(0, any))
-			_exit(1);
-		sleep(1000);
+	signal(SIGUSR1, SIG_IGN);
+	if (set_affinity(0, one_cpu(owned_cpu)) || timer_create(CLOCK_MONOTONIC, &sev, &timer) ||
+	    timer_settime(timer, 0, &every_ms, NULL) ||
+	    timerfd_settime(timerfd_create(CLOCK_MONOTONIC, 0), 0, &late, NULL))
 		_exit(1);
-	}
+	if (!timer_create(CLOCK_BOOTTIME_ALARM, &sev, &timer))
+		timer_settime(timer, 0, &late, NULL);
+	if (set_affinity(0, two_cpus(0, owned_cpu)))
+		_exit(1);
+	sleep(1000);
+	_exit(1);
+}
+
+FIXTURE_SETUP(user_timers)
+{
+	self->pid = excl_fork();
+	if (!self->pid)
+		arm_timers();
+}
+
+FIXTURE_TEARDOWN(user_timers)
+{
+	kill(self->pid, SIGKILL);
+	waitpid(self->pid, NULL, 0);
+}
+
+TEST_F_TIMEOUT(user_timers, expire_elsewhere_while_the_cpu_is_owned, EXCL_CASE_S)
+{
+	int ctx, before, n, tries = 10;
+
 	do {
 		usleep(20000);
 		before = user_timers(owned_cpu);
 	} while (before < 2 && --tries);
-	ksft_test_result(before >= 2, "a process has timers on the CPU\n");
+	ASSERT_GE(before, 2);
 	ctx = claim();
 	/* It may be in its handler when it is looked for, and is then not in the list. */
 	for (n = 0, tries = 0; tries < 5; tries++) {
@@ -182,52 +195,107 @@ static void user_timer(void)
 		n += user_timers(owned_cpu);
 	}
 	ksft_print_msg("timers of user space there: %d, then %d in %d looks\n", before, n, tries);
-	ksft_test_result(!n, "they expire elsewhere while the CPU is owned\n");
+	EXPECT_EQ(0, n);
 	close(ctx);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
 }
 
-/* The mask names the owned CPU alone. */
-static void pinned_task(bool sleeps)
-{
-	const char *what = sleeps ? "a task that sleeps" : "a task that does not sleep";
-	cpu_set_t set = one_cpu(owned_cpu);
+/* A task whose mask names the CPU alone that is claimed then. */
+FIXTURE(pinned) {
 	struct worker w;
 	int ctx;
+};
 
-	worker_start(&w, set, sleeps);
-	ksft_test_result(worker_runs(&w, owned_cpu, false), "%s runs\n", what);
-	ctx = claim();
-	ksft_test_result(worker_runs(&w, owned_cpu, true), "%s leaves and works\n", what);
-	ksft_test_result(has_affinity(w.pid, set), "%s keeps its mask\n", what);
-	close(ctx);
-	ksft_test_result(worker_runs(&w, owned_cpu, false), "%s comes back\n", what);
-	ksft_test_result(has_affinity(w.pid, set), "%s has its mask\n", what);
-	worker_end(&w);
+FIXTURE_VARIANT(pinned) {
+	bool sleeps;
+};
+
+FIXTURE_VARIANT_ADD(pinned, busy) {
+	.sleeps = false,
+};
+
+FIXTURE_VARIANT_ADD(pinned, sleeping) {
+	.sleeps = true,
+};
+
+FIXTURE_SETUP(pinned)
+{
+	worker_start(&self->w, one_cpu(owned_cpu), variant->sleeps);
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, false));
+	self->ctx = claim();
 }
 
-static void setaffinity(void)
+FIXTURE_TEARDOWN(pinned)
+{
+	close(self->ctx);
+	worker_end(&self->w);
+}
+
+TEST_F_TIMEOUT(pinned, leaves_and_works, EXCL_CASE_S)
+{
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, true));
+}
+
+TEST_F_TIMEOUT(pinned, comes_back, EXCL_CASE_S)
+{
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, true));
+	close(self->ctx);
+	self->ctx = -1;
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, false));
+}
+
+TEST_F_TIMEOUT(pinned, keeps_its_mask, EXCL_CASE_S)
+{
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, true));
+	EXPECT_TRUE(has_affinity(self->w.pid, one_cpu(owned_cpu)));
+	close(self->ctx);
+	self->ctx = -1;
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, false));
+	EXPECT_TRUE(has_affinity(self->w.pid, one_cpu(owned_cpu)));
+}
+
+/* A task on a control CPU, while there is an owned one. */
+FIXTURE(setaffinity) {
+	struct worker w;
+	int ctx;
+};
+
+FIXTURE_SETUP(setaffinity)
+{
+	worker_start(&self->w, one_cpu(control_cpu), false);
+	ASSERT_TRUE(worker_runs(&self->w, control_cpu, false));
+	self->ctx = claim();
+}
+
+FIXTURE_TEARDOWN(setaffinity)
+{
+	close(self->ctx);
+	worker_end(&self->w);
+}
+
+/* Managers pin before the guest has ever run, and threads of theirs beside it. */
+TEST_F_TIMEOUT(setaffinity, to_owned_cpus_alone_is_kept, EXCL_CASE_S)
+{
+	EXPECT_EQ(0, set_affinity(self->w.pid, one_cpu(owned_cpu)));
+	EXPECT_TRUE(has_affinity(self->w.pid, one_cpu(owned_cpu)));
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, true));
+}
+
+TEST_F_TIMEOUT(setaffinity, to_an_owned_and_a_control_cpu, EXCL_CASE_S)
 {
 	cpu_set_t both = two_cpus(owned_cpu, control_cpu);
-	struct worker w;
-	int ctx;
 
-	worker_start(&w, one_cpu(control_cpu), false);
-	worker_runs(&w, control_cpu, false);
-	ctx = claim();
-	/* Managers pin before the guest has ever run, and threads of theirs beside it. */
-	ksft_test_result(!set_affinity(w.pid, one_cpu(owned_cpu)) &&
-			 has_affinity(w.pid, one_cpu(owned_cpu)),
-			 "sched_setaffinity() to owned CPUs alone is kept\n");
-	ksft_test_result(worker_runs(&w, owned_cpu, true), "the task works elsewhere\n");
-	ksft_test_result(!set_affinity(w.pid, both) && has_affinity(w.pid, both) &&
-			 worker_runs(&w, control_cpu, false),
-			 "sched_setaffinity() to an owned and a control CPU\n");
-	set_affinity(w.pid, one_cpu(owned_cpu));
-	close(ctx);
-	ksft_test_result(worker_runs(&w, owned_cpu, false), "it comes there at the release\n");
-	worker_end(&w);
+	ASSERT_EQ(0, set_affinity(self->w.pid, one_cpu(owned_cpu)));
+	EXPECT_EQ(0, set_affinity(self->w.pid, both));
+	EXPECT_TRUE(has_affinity(self->w.pid, both));
+	EXPECT_TRUE(worker_runs(&self->w, control_cpu, false));
+}
+
+TEST_F_TIMEOUT(setaffinity, takes_it_there_at_the_release, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, set_affinity(self->w.pid, one_cpu(owned_cpu)));
+	close(self->ctx);
+	self->ctx = -1;
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, false));
 }
 
 static bool write_file(const char *path, const char *fmt, ...)
@@ -241,28 +309,67 @@ static bool write_file(const char *path, const char *fmt, ...)
 	return !excl_write_file(path, text);
 }
 
-static void cpuset(void)
+/* Fresh ones, as they have no CPUs yet. */
+static bool create_group(void)
 {
-	cpu_set_t set = one_cpu(owned_cpu);
+	return !mkdir(GROUP, 0755) || errno == EEXIST;
+}
+
+static void remove_group(void)
+{
+	if (rmdir(GROUP))
+		ksft_print_msg("rmdir: %s\n", strerror(errno));
+}
+
+/* A task on any of two CPUs, and a cpuset of the one that is owned. */
+FIXTURE(cpuset) {
 	struct worker w;
 	int ctx;
+};
 
-	worker_start(&w, two_cpus(owned_cpu, control_cpu), false);
-	worker_runs(&w, -1, true);
-	ctx = claim();
-	ksft_test_result(write_file(GROUP "/cpuset.cpus", "%d", owned_cpu) &&
-			 write_file(GROUP "/cgroup.procs", "%d", w.pid),
-			 "a task moves to a cpuset of owned CPUs alone\n");
-	ksft_test_result(worker_runs(&w, owned_cpu, true), "it works elsewhere\n");
-	ksft_test_result(has_affinity(w.pid, set), "its mask is the cpuset's\n");
-	close(ctx);
-	ksft_test_result(worker_runs(&w, owned_cpu, false), "it is where it should be\n");
-	ctx = claim();
-	ksft_test_result(write_file(GROUP "/cpuset.cpus", "%d", control_cpu) &&
-			 worker_runs(&w, control_cpu, false),
-			 "its cpuset gets a control CPU\n");
-	close(ctx);
-	worker_end(&w);
+FIXTURE_SETUP(cpuset)
+{
+	ASSERT_TRUE(create_group());
+	worker_start(&self->w, two_cpus(owned_cpu, control_cpu), false);
+	ASSERT_TRUE(worker_runs(&self->w, -1, true));
+	self->ctx = claim();
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus", "%d", owned_cpu));
+	EXPECT_TRUE(write_file(GROUP "/cgroup.procs", "%d", self->w.pid));
+}
+
+FIXTURE_TEARDOWN(cpuset)
+{
+	close(self->ctx);
+	worker_end(&self->w);
+	remove_group();
+}
+
+TEST_F_TIMEOUT(cpuset, of_owned_cpus_alone_has_tasks_work_elsewhere, EXCL_CASE_S)
+{
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, true));
+}
+
+TEST_F_TIMEOUT(cpuset, is_the_mask_of_its_tasks, EXCL_CASE_S)
+{
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, true));
+	EXPECT_TRUE(has_affinity(self->w.pid, one_cpu(owned_cpu)));
+}
+
+TEST_F_TIMEOUT(cpuset, has_its_tasks_at_the_release, EXCL_CASE_S)
+{
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, true));
+	close(self->ctx);
+	self->ctx = -1;
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, false));
+}
+
+TEST_F_TIMEOUT(cpuset, gets_a_control_cpu, EXCL_CASE_S)
+{
+	close(self->ctx);
+	ASSERT_TRUE(worker_runs(&self->w, owned_cpu, false));
+	self->ctx = claim();
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus", "%d", control_cpu));
+	EXPECT_TRUE(worker_runs(&self->w, control_cpu, false));
 }
 
 static struct {
@@ -280,45 +387,70 @@ static void guest_code(uint64_t index)
 }
 
 /* The thread was pinned to the very CPU that is claimed for it, as libvirt does. */
-static void vcpu_thread(void)
-{
-	cpu_set_t was, set = one_cpu(EXCL_FIRST_CPU);
-	struct excl_vm ev = { };
+FIXTURE(vcpu_thread) {
+	struct excl_vm ev;
 	volatile typeof(g) *v;
-	struct excl_counters c;
-	unsigned int tries;
 	pid_t tid;
-	bool ok;
+};
 
-	sched_getaffinity(0, sizeof(was), &was);
-	excl_vm_create(&ev, 1, guest_code);
-	v = excl_shared(&ev, g);
+FIXTURE_SETUP(vcpu_thread)
+{
+	struct excl_vm *ev = &self->ev;
+
+	ASSERT_TRUE(create_group());
+	excl_vm_create(ev, 1, guest_code);
+	self->v = excl_shared(ev, g);
 	/* Of the main thread, so that the vCPU's is born with it. */
-	close(ev.ctx);
-	set_affinity(0, set);
-	excl_vm_start(&ev);
-	ok = excl_wait(&ev, v->rounds > 1000, 20);
-	tid = ev.threads[0].tid;
-	ev.ctx = excl_open();
-	ok = ok && has_affinity(tid, set) && !excl_claim_first(ev.ctx, 1) &&
-	     !excl_bind(ev.ctx, ev.vm->fd, 0);
-	for (tries = 0, c.attached = 0; ok && !c.attached && tries < 100; tries++)
-		excl_counters_read(ev.vcpus[0], &c);
-	ksft_test_result(ok && c.attached, "a vCPU thread pinned to the CPU that is claimed attaches\n");
-	ksft_test_result(set_affinity(tid, one_cpu(control_cpu)) == EBUSY,
-			 "sched_setaffinity() of a vCPU thread: EBUSY\n");
-	ok = write_file(GROUP "/cpuset.cpus", "%d,%d", EXCL_FIRST_CPU, control_cpu) &&
-	     write_file(GROUP "/cgroup.procs", "%d", getpid());
-	ksft_test_result(ok && has_affinity(tid, set), "its process moves to a cpuset\n");
-	close(ev.ctx);
-	ev.ctx = -1;
-	ksft_test_result(has_affinity(tid, set), "its mask is what it was\n");
-	v->stop = 1;
-	ok = excl_vm_join(&ev, 20);
-	ksft_test_result(ok, "the guest ends\n");
-	excl_vm_destroy(&ev);
+	close(ev->ctx);
+	set_affinity(0, one_cpu(EXCL_FIRST_CPU));
+	excl_vm_start(ev);
+	ASSERT_TRUE(excl_wait(ev, self->v->rounds > 1000, 20));
+	self->tid = ev->threads[0].tid;
+	ev->ctx = excl_open();
+	ASSERT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
+	ASSERT_EQ(0, excl_claim_first(ev->ctx, 1));
+	ASSERT_EQ(0, excl_bind(ev->ctx, ev->vm->fd, 0));
+}
+
+FIXTURE_TEARDOWN(vcpu_thread)
+{
+	self->v->stop = 1;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_vm_destroy(&self->ev);
 	write_file(ROOT_PROCS, "%d", getpid());
-	set_affinity(0, was);
+	remove_group();
+}
+
+static bool attaches(struct excl_vm *ev)
+{
+	struct excl_counters c = {};
+	unsigned int tries;
+
+	for (tries = 0; !c.attached && tries < 100; tries++)
+		excl_counters_read(ev->vcpus[0], &c);
+	return c.attached;
+}
+
+TEST_F_TIMEOUT(vcpu_thread, pinned_to_its_cpu_attaches, EXCL_CASE_S)
+{
+	EXPECT_TRUE(attaches(&self->ev));
+}
+
+TEST_F_TIMEOUT(vcpu_thread, has_an_affinity_that_nobody_changes, EXCL_CASE_S)
+{
+	ASSERT_TRUE(attaches(&self->ev));
+	EXPECT_EQ(EBUSY, set_affinity(self->tid, one_cpu(control_cpu)));
+}
+
+TEST_F_TIMEOUT(vcpu_thread, keeps_its_mask_in_a_cpuset_and_at_the_release, EXCL_CASE_S)
+{
+	ASSERT_TRUE(attaches(&self->ev));
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus", "%d,%d", EXCL_FIRST_CPU, control_cpu));
+	EXPECT_TRUE(write_file(GROUP "/cgroup.procs", "%d", getpid()));
+	EXPECT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
+	close(self->ev.ctx);
+	self->ev.ctx = -1;
+	EXPECT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
 }
 
 static void sync_code(uint64_t index)
@@ -340,85 +472,162 @@ static int cpu_after_run(struct excl_vm *ev)
 
 /*
  * One thread runs the vCPUs of two VMs in turn: the other VM's interrupts would be sent to
- * the owned CPU.
+ * the owned CPU. It has run the vCPU that has a CPU.
  */
-static void thread_of_two(void)
-{
-	struct excl_vm ex = { }, other = { .ordinary = true };
-	struct kvm_regs regs;
-	struct excl_counters c;
-	int cpu, status = -1;
-	bool back, away;
+FIXTURE(thread_of_two) {
+	struct excl_vm ex;
+	struct excl_vm other;
 	cpu_set_t was;
+	int cpu;
+};
+
+FIXTURE_SETUP(thread_of_two)
+{
+	self->other.ordinary = true;
+	sched_getaffinity(0, sizeof(self->was), &self->was);
+	excl_vm_create(&self->ex, 1, sync_code);
+	excl_vm_create(&self->other, 1, sync_code);
+	self->cpu = cpu_after_run(&self->ex);
+}
+
+FIXTURE_TEARDOWN(thread_of_two)
+{
+	excl_vm_destroy(&self->other);
+	excl_vm_destroy(&self->ex);
+	/* Its mask is what it was. */
+	EXPECT_TRUE(has_affinity(0, self->was));
+}
+
+TEST_F_TIMEOUT(thread_of_two, is_on_the_vcpus_cpu, EXCL_CASE_S)
+{
+	EXPECT_EQ(EXCL_FIRST_CPU, self->cpu);
+}
+
+TEST_F_TIMEOUT(thread_of_two, has_children_that_are_not_bound_to_its_cpu, EXCL_CASE_S)
+{
+	int status = -1;
 	pid_t pid;
 
-	sched_getaffinity(0, sizeof(was), &was);
-	excl_vm_create(&ex, 1, sync_code);
-	excl_vm_create(&other, 1, sync_code);
-	cpu = cpu_after_run(&ex);
-	ksft_test_result(cpu == EXCL_FIRST_CPU, "one thread for two VMs: on the vCPU's CPU\n");
+	ASSERT_EQ(EXCL_FIRST_CPU, self->cpu);
 	pid = fork();
 	if (!pid)
-		_exit(!has_affinity(0, was) || sched_getcpu() == EXCL_FIRST_CPU);
+		_exit(!has_affinity(0, self->was) || sched_getcpu() == EXCL_FIRST_CPU);
 	waitpid(pid, &status, 0);
-	ksft_test_result(!status, "a child of the thread is not bound to its CPU\n");
+	EXPECT_EQ(0, status);
+}
+
+TEST_F_TIMEOUT(thread_of_two, is_elsewhere_with_the_other_vm, EXCL_CASE_S)
+{
+	struct kvm_regs regs;
+
+	ASSERT_EQ(EXCL_FIRST_CPU, self->cpu);
 	/* What is no KVM_RUN does not move it. */
-	vcpu_regs_get(other.vcpus[0], &regs);
-	back = sched_getcpu() == EXCL_FIRST_CPU;
-	cpu = cpu_after_run(&other);
-	away = cpu != EXCL_FIRST_CPU;
-	if (!away)
-		ksft_print_msg("another VM's vCPU has run on CPU %d\n", cpu);
-	ksft_test_result(back && away && has_affinity(0, was), "elsewhere with another VM's\n");
-	cpu = cpu_after_run(&ex);
-	excl_counters_read(ex.vcpus[0], &c);
-	ksft_test_result(cpu == EXCL_FIRST_CPU && c.attaches >= 2, "back with the first\n");
-	excl_vm_destroy(&other);
-	excl_vm_destroy(&ex);
-	ksft_test_result(has_affinity(0, was), "its mask is what it was\n");
+	vcpu_regs_get(self->other.vcpus[0], &regs);
+	EXPECT_EQ(EXCL_FIRST_CPU, sched_getcpu());
+	EXPECT_NE(EXCL_FIRST_CPU, cpu_after_run(&self->other));
+	EXPECT_TRUE(has_affinity(0, self->was));
+}
+
+TEST_F_TIMEOUT(thread_of_two, is_back_with_the_first_vm, EXCL_CASE_S)
+{
+	struct excl_counters c;
+
+	ASSERT_NE(EXCL_FIRST_CPU, cpu_after_run(&self->other));
+	EXPECT_EQ(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+	excl_counters_read(self->ex.vcpus[0], &c);
+	EXPECT_GE(c.attaches, 2);
+}
+
+/* 0 or an errno. */
+static int set_deadline(pid_t pid)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr), .sched_policy = SCHED_DEADLINE, .sched_runtime = 10000000,
+		.sched_deadline = 100000000, .sched_period = 100000000,
+	};
+
+	return syscall(SYS_sched_setattr, pid, &attr, 0) ? errno : 0;
+}
+
+static int set_other(pid_t pid)
+{
+	struct sched_attr attr = { .size = sizeof(attr) };
+
+	return syscall(SYS_sched_setattr, pid, &attr, 0) ? errno : 0;
+}
+
+static void allow_all_cpus(pid_t pid)
+{
+	cpu_set_t all;
+
+	memset(&all, 0xff, sizeof(all));
+	set_affinity(pid, all);
 }
 
 /*
  * The bandwidth of a SCHED_DEADLINE task is of the CPUs that it may run on: its vCPU does
  * not have one to itself.
  */
-static void deadline_thread(void)
-{
-	struct sched_attr attr = {
-		.size = sizeof(attr), .sched_policy = SCHED_DEADLINE, .sched_runtime = 10000000,
-		.sched_deadline = 100000000, .sched_period = 100000000,
-	}, other = { .size = sizeof(other) };
-	struct excl_counters c;
-	struct excl_vm ex = { };
-	bool runs, again = true;
-	cpu_set_t was, all;
-	int i, r;
+FIXTURE(deadline_thread) {
+	struct excl_vm ex;
+};
 
+FIXTURE_SETUP(deadline_thread)
+{
 	/* It has to be allowed wherever its domain is. */
-	sched_getaffinity(0, sizeof(was), &was);
-	memset(&all, 0xff, sizeof(all));
-	set_affinity(0, all);
-	excl_vm_create(&ex, 1, sync_code);
+	allow_all_cpus(0);
+	excl_vm_create(&self->ex, 1, sync_code);
 	/* KVM makes a thread of its own at the first KVM_RUN, and such a task may not fork. */
-	vcpu_run_complete_io(ex.vcpus[0]);
-	r = syscall(SYS_sched_setattr, 0, &attr, 0) ? errno : 0;
-	if (r)
-		ksft_print_msg("sched_setattr: %s\n", strerror(r));
-	runs = cpu_after_run(&ex) != EXCL_FIRST_CPU;
-	excl_counters_read(ex.vcpus[0], &c);
-	runs &= !c.attaches;
-	ksft_test_result(!r && runs, "a SCHED_DEADLINE thread's vCPU runs, on a control CPU\n");
-	syscall(SYS_sched_setattr, 0, &other, 0);
-	ksft_test_result(cpu_after_run(&ex) == EXCL_FIRST_CPU, "and gets its CPU as another one\n");
-	r = syscall(SYS_sched_setattr, 0, &attr, 0) ? errno : 0;
-	ksft_test_result(r == EPERM, "which cannot become SCHED_DEADLINE: %s\n", strerror(r));
-	excl_vm_destroy(&ex);
-	/* What the domains have counted is right again. */
-	for (i = 0; i < 3 && again; i++)
-		again = !syscall(SYS_sched_setattr, 0, &attr, 0) &&
-			!syscall(SYS_sched_setattr, 0, &other, 0);
-	ksft_test_result(again, "and can afterwards\n");
-	set_affinity(0, was);
+	vcpu_run_complete_io(self->ex.vcpus[0]);
+}
+
+FIXTURE_TEARDOWN(deadline_thread)
+{
+	if (self->ex.vm)
+		excl_vm_destroy(&self->ex);
+}
+
+TEST_F_TIMEOUT(deadline_thread, runs_its_vcpu_on_a_control_cpu, EXCL_CASE_S)
+{
+	struct excl_counters c;
+
+	ASSERT_EQ(0, set_deadline(0));
+	EXPECT_NE(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+	excl_counters_read(self->ex.vcpus[0], &c);
+	EXPECT_EQ(0, c.attaches);
+	set_other(0);
+}
+
+TEST_F_TIMEOUT(deadline_thread, gets_its_cpu_as_another_one, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, set_deadline(0));
+	EXPECT_NE(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+	ASSERT_EQ(0, set_other(0));
+	EXPECT_EQ(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+}
+
+TEST_F_TIMEOUT(deadline_thread, is_not_made_of_one_that_has_its_cpu, EXCL_CASE_S)
+{
+	ASSERT_EQ(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+	EXPECT_EQ(EPERM, set_deadline(0));
+}
+
+/* What the domains have counted is right again. */
+TEST_F_TIMEOUT(deadline_thread, is_made_afterwards, EXCL_CASE_S)
+{
+	int i;
+
+	ASSERT_EQ(0, set_deadline(0));
+	cpu_after_run(&self->ex);
+	ASSERT_EQ(0, set_other(0));
+	ASSERT_EQ(EXCL_FIRST_CPU, cpu_after_run(&self->ex));
+	ASSERT_EQ(EPERM, set_deadline(0));
+	excl_vm_destroy(&self->ex);
+	self->ex.vm = NULL;
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(0, set_deadline(0));
+		EXPECT_EQ(0, set_other(0));
+	}
 }
 
 /* The bandwidth of the SCHED_DEADLINE tasks in the domain of a CPU, or -1. */
@@ -432,8 +641,8 @@ static long long deadline_bandwidth(int cpu)
 	if (!f)
 		return -1;
 	while (fgets(line, sizeof(line), f)) {
-		sscanf(line, "dl_rq[%d]", &at);
-		if (at == cpu && sscanf(line, " .dl_bw->total_bw : %lld", &bw) == 1)
+		if (sscanf(line, "dl_rq[%d]", &at) != 1 && at == cpu &&
+		    sscanf(line, " .dl_bw->total_bw : %lld", &bw) == 1)
 			break;
 	}
 	fclose(f);
@@ -444,63 +653,71 @@ static long long deadline_bandwidth(int cpu)
  * A task that has run last on a CPU that is owned now becomes a SCHED_DEADLINE one while it
  * sleeps: its bandwidth is of the CPUs where it wakes up.
  */
-static void deadline_sleeper(void)
-{
-	struct sched_attr attr = {
-		.size = sizeof(attr), .sched_policy = SCHED_DEADLINE, .sched_runtime = 10000000,
-		.sched_deadline = 100000000, .sched_period = 100000000,
-	};
-	cpu_set_t set = one_cpu(owned_cpu), all;
-	long long before, with, after;
-	int ctx, r, tries = 50;
+FIXTURE(deadline_sleeper) {
 	pid_t pid;
+	int ctx;
+	long long before;
+};
 
-	memset(&all, 0xff, sizeof(all));
-	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
-	if (!pid) {
-		set_affinity(0, set);
+FIXTURE_SETUP(deadline_sleeper)
+{
+	self->pid = excl_fork();
+	if (!self->pid) {
+		set_affinity(0, one_cpu(owned_cpu));
 		for (;;)
 			pause();
 	}
 	usleep(100000);
-	set_affinity(pid, all);
-	ctx = claim();
-	before = deadline_bandwidth(control_cpu);
-	r = syscall(SYS_sched_setattr, pid, &attr, 0) ? errno : 0;
-	with = deadline_bandwidth(control_cpu);
-	ksft_print_msg("sched_setattr: %s; bandwidth %lld, then %lld\n", strerror(r), before, with);
-	ksft_test_result(!r && before >= 0 && with > before,
-			 "a sleeper's SCHED_DEADLINE bandwidth is of the control CPUs\n");
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	allow_all_cpus(self->pid);
+	self->ctx = claim();
+	self->before = deadline_bandwidth(control_cpu);
+	ASSERT_LE(0, self->before);
+	ASSERT_EQ(0, set_deadline(self->pid));
+	ksft_print_msg("bandwidth %lld, then %lld\n", self->before,
+		       deadline_bandwidth(control_cpu));
+}
+
+static void end_sleeper(pid_t *pid)
+{
+	if (*pid > 0) {
+		kill(*pid, SIGKILL);
+		waitpid(*pid, NULL, 0);
+	}
+	*pid = -1;
+}
+
+FIXTURE_TEARDOWN(deadline_sleeper)
+{
+	end_sleeper(&self->pid);
+	close(self->ctx);
+}
+
+TEST_F_TIMEOUT(deadline_sleeper, has_bandwidth_of_the_control_cpus, EXCL_CASE_S)
+{
+	EXPECT_GT(deadline_bandwidth(control_cpu), self->before);
+}
+
+TEST_F_TIMEOUT(deadline_sleeper, gives_it_back_to_them, EXCL_CASE_S)
+{
+	long long after;
+	int tries = 50;
+
+	ASSERT_GT(deadline_bandwidth(control_cpu), self->before);
+	end_sleeper(&self->pid);
 	do {
 		usleep(20000);
 		after = deadline_bandwidth(control_cpu);
-	} while (after != before && --tries);
-	ksft_test_result(after == before, "and is given back to them: %lld\n", after);
-	close(ctx);
+	} while (after != self->before && --tries);
+	EXPECT_EQ(self->before, after);
 }
 
 int main(int argc, char **argv)
 {
-	ksft_print_header();
 	excl_require(3);
 	TEST_REQUIRE(!excl_stock());
 	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset");
-	if (mkdir(GROUP, 0755) && errno != EEXIST)
+	if (!create_group())
 		ksft_exit_skip("no cgroups with cpusets: %s\n", strerror(errno));
-	ksft_set_plan(37);
-	pinned_task(false);
-	pinned_task(true);
-	user_timer();
-	setaffinity();
-	cpuset();
-	vcpu_thread();
-	thread_of_two();
-	deadline_thread();
-	deadline_sleeper();
-	if (rmdir(GROUP))
-		ksft_print_msg("rmdir: %s\n", strerror(errno));
-	ksft_finished();
+	rmdir(GROUP);
+	return excl_harness_run(argc, argv);
 }
