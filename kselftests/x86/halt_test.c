@@ -12,12 +12,12 @@
  * KVM_HC_KICK_CPU is all that wakes it.  A kick that comes before the HLT ends that
  * one: who kicks has looked whether somebody is about to halt, and does it once.
  *
- *   halt_test [WAKE_UPS [KICKS]]
+ *   halt_test [WAKE_UPS [KICKS]] [OPTIONS OF THE HARNESS]
  */
 #include <linux/kvm_para.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define TIMER_VECTOR	0x61
 #define IPI_VECTOR	0x71
@@ -30,7 +30,7 @@
 enum phase { TIMER_READY = 1, TIMER_DONE, IPI_READY, IPI_DONE };
 
 static struct {
-	uint64_t count, bus_ns;		/* by the host, before the start */
+	uint64_t nr_timers, nr_ipis, bus_ns; /* by the host, before the start */
 	uint64_t go;			/* by the host: the phase it has seen */
 	uint64_t phase;
 	uint64_t timers, halts;
@@ -75,7 +75,7 @@ static void guest_code(uint64_t index)
 		/* The other side of the IPIs: sends and waits for the answer. */
 		while (v->go < IPI_READY)
 			cpu_relax();
-		for (i = 1; i <= v->count; i++) {
+		for (i = 1; i <= v->nr_ipis; i++) {
 			v->ping = i;
 			guest_send_icr(0, APIC_DM_FIXED | IPI_VECTOR);
 			GUEST_ASSERT(guest_wait(v->pong == i));
@@ -89,7 +89,7 @@ static void guest_code(uint64_t index)
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
 	guest_sti();
 	/* Everything that faults once faults in the first ones. */
-	for (i = 1; i <= WARM_UP + v->count; i++) {
+	for (i = 1; i <= WARM_UP + v->nr_timers; i++) {
 		if (i == WARM_UP + 1) {
 			v->phase = TIMER_READY;
 			while (v->go < TIMER_READY)
@@ -103,7 +103,7 @@ static void guest_code(uint64_t index)
 	while (v->go < TIMER_DONE)
 		cpu_relax();
 	v->phase = IPI_READY;
-	halt_until(v->pong == v->count);
+	halt_until(v->pong == v->nr_ipis);
 	GUEST_DONE();
 }
 
@@ -162,102 +162,189 @@ static void kicked_code(uint64_t index)
 	GUEST_DONE();
 }
 
-static void kicks(uint32_t flags, bool early, uint64_t count)
-{
-	const char *how = flags & KVM_EXCL_KEEP_HLT ? "HLT exits" : "HLT direct";
-	const char *when = early ? "just before it" : "while it lasts";
-	struct excl_vm ev = { .flags = flags, .new_vm = true };
-	struct excl_counters c0, c1;
-	volatile typeof(g) *v;
-	bool ok;
+static uint64_t nr_wake_ups, nr_kicks;
 
-	excl_vm_create(&ev, 2, kicked_code);
-	vcpu_set_cpuid_feature(ev.vcpus[0], X86_FEATURE_KVM_PV_UNHALT);
-	vcpu_set_cpuid_feature(ev.vcpus[1], X86_FEATURE_KVM_PV_UNHALT);
-	v = excl_shared(&ev, g);
-	v->kicks = count;
-	v->early = early;
-	excl_counters_read(ev.vcpus[0], &c0);
-	excl_vm_start(&ev);
-	ok = excl_wait(&ev, v->phase == IPI_DONE, 120);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta(how, &c0, &c1);
-	ksft_print_msg("%s, kicked %s: %lu halts, %lu kicks, %lu refused, woken from %lu\n",
-		       how, when, v->halting, v->kicked, v->refused, v->woken);
-	if (v->not_offered)
-		ksft_print_msg("%s: the guest is offered no kicks\n", how);
-	/* A host may offer them only where it sees the guest halt. */
-	ok = ok && !v->asleep && !v->refused &&
-	     (v->not_offered ? !(flags & KVM_EXCL_KEEP_HLT) : v->woken == count);
-	ok = ok && (v->not_offered || excl_vm_join(&ev, 10));
-	ksft_test_result(ok, "%s, interrupts off: woken by every kick %s\n", how, when);
-	if (!ok)
-		excl_vm_dump(&ev);
-	excl_vm_destroy(&ev);
+/* A vCPU that halts for its timer, then for IPIs of the other one. */
+FIXTURE(halt) {
+	struct excl_vm ev;
+	volatile typeof(g) *v;
+};
+
+FIXTURE_VARIANT(halt) {
+	const char *how;
+	uint32_t flags;
+};
+
+FIXTURE_VARIANT_ADD(halt, direct) {
+	.how = "HLT direct",
+};
+
+FIXTURE_VARIANT_ADD(halt, exits) {
+	.how = "HLT exits",
+	.flags = KVM_EXCL_KEEP_HLT,
+};
+
+FIXTURE_SETUP(halt)
+{
+	struct excl_vm *ev = &self->ev;
+	uint64_t bus_ns;
+
+	ev->flags = variant->flags;
+	bus_ns = excl_vm_direct_timer(ev);
+	excl_vm_create(ev, 2, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_ipi);
+	self->v = excl_shared(ev, g);
+	self->v->bus_ns = bus_ns;
 }
 
-static void halts(uint32_t flags, uint64_t count)
+FIXTURE_TEARDOWN(halt)
 {
-	const char *how = flags & KVM_EXCL_KEEP_HLT ? "HLT exits" : "HLT direct";
-	struct excl_vm ev = { .flags = flags };
-	struct excl_counters c0, c1;
-	volatile typeof(g) *v;
-	uint64_t exits, kicks, bus_ns;
+	self->v->go = IPI_DONE;
+	EXPECT_TRUE(!self->ev.threads[0].started || excl_vm_join(&self->ev, 60));
+	excl_vm_destroy(&self->ev);
+}
+
+/* All timers that are not to warm up, between two snapshots. */
+static bool run_timers(struct excl_vm *ev, const char *how, struct excl_counters *c0,
+		       struct excl_counters *c1)
+{
+	volatile typeof(g) *v = excl_shared(ev, g);
 	bool ok;
 
-	bus_ns = excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, 2, guest_code);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
-	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
-	v = excl_shared(&ev, g);
-	v->count = count;
-	v->bus_ns = bus_ns;
-	excl_vm_start(&ev);
-
-	ok = excl_wait(&ev, v->phase == TIMER_READY, 20);
-	excl_counters_read(ev.vcpus[0], &c0);
+	v->nr_timers = nr_wake_ups;
+	excl_vm_start(ev);
+	ok = excl_wait(ev, v->phase == TIMER_READY, 20);
+	excl_counters_read(ev->vcpus[0], c0);
 	v->go = TIMER_READY;
-	ok = ok && excl_wait(&ev, v->phase == TIMER_DONE, 60);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta(how, &c0, &c1);
-	exits = c1.exits - c0.exits;
-	kicks = excl_kick_exits(&c0, &c1);
+	ok = ok && excl_wait(ev, v->phase == TIMER_DONE, 60);
+	excl_counters_read(ev->vcpus[0], c1);
+	excl_counters_delta(how, c0, c1);
 	ksft_print_msg("%s: %lu timers, %lu halts, %lu exits, %lu for kicks\n", how, v->timers,
-		       v->halts, exits, kicks);
-	ksft_test_result(ok && v->timers == WARM_UP + count, "%s: woken by every timer\n", how);
+		       v->halts, c1->exits - c0->exits, excl_kick_exits(c0, c1));
+	return ok;
+}
+
+TEST_F_TIMEOUT(halt, woken_by_every_timer, EXCL_CASE_S)
+{
+	struct excl_counters c0, c1;
+
+	EXPECT_TRUE(run_timers(&self->ev, variant->how, &c0, &c1));
+	EXPECT_EQ(WARM_UP + nr_wake_ups, self->v->timers);
+}
+
+TEST_F_TIMEOUT(halt, exits_where_it_is_to, EXCL_CASE_S)
+{
+	struct excl_counters c0, c1;
+	uint64_t exits;
+
 	if (excl_stock())
-		ksft_test_result_skip("%s: exits - not exclusive\n", how);
-	else if (flags & KVM_EXCL_KEEP_HLT)
+		SKIP(return, "not exclusive");
+	ASSERT_TRUE(run_timers(&self->ev, variant->how, &c0, &c1));
+	exits = c1.exits - c0.exits;
+	if (variant->flags & KVM_EXCL_KEEP_HLT) {
 		/* Not each of them came to its HLT in time. */
-		ksft_test_result(ok && exits >= count / 4, "%s: seen by the host\n", how);
-	else
-		ksft_test_result(ok && exits <= kicks + 1, "%s: no exit but kicks\n", how);
+		EXPECT_GE(exits, nr_wake_ups / 4);
+	} else {
+		EXPECT_LE(exits, excl_kick_exits(&c0, &c1) + 1);
+	}
+}
+
+TEST_F_TIMEOUT(halt, woken_by_every_ipi, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+
+	v->nr_ipis = nr_wake_ups;
+	excl_vm_start(&self->ev);
+	ASSERT_TRUE(excl_wait(&self->ev, v->phase == TIMER_DONE, 20));
 	v->go = TIMER_DONE;
-	ok = ok && excl_wait(&ev, v->phase == IPI_READY, 20);
+	ASSERT_TRUE(excl_wait(&self->ev, v->phase == IPI_READY, 20));
 	v->go = IPI_READY;
-	ok = ok && excl_wait(&ev, v->phase == IPI_DONE, 120);
-	ksft_print_msg("%s: %lu of %lu IPIs answered\n", how, v->pong, count);
-	ksft_test_result(ok && v->pong == count, "%s: woken by every IPI\n", how);
-	if (!excl_vm_join(&ev, 10))
-		ksft_print_msg("the guests did not end\n");
-	excl_vm_destroy(&ev);
+	EXPECT_TRUE(excl_wait(&self->ev, v->phase == IPI_DONE, 120));
+	ksft_print_msg("%s: %lu of %lu IPIs answered\n", variant->how, v->pong, nr_wake_ups);
+	EXPECT_EQ(nr_wake_ups, v->pong);
+}
+
+/* A vCPU that halts with interrupts off, and another that kicks it. */
+FIXTURE(kick) {
+	struct excl_vm ev;
+	volatile typeof(g) *v;
+};
+
+FIXTURE_VARIANT(kick) {
+	const char *how;
+	uint32_t flags;
+	bool early;
+};
+
+FIXTURE_VARIANT_ADD(kick, while_halted_direct) {
+	.how = "HLT direct, kicked while it lasts",
+};
+
+FIXTURE_VARIANT_ADD(kick, before_hlt_direct) {
+	.how = "HLT direct, kicked just before it",
+	.early = true,
+};
+
+FIXTURE_VARIANT_ADD(kick, while_halted_exits) {
+	.how = "HLT exits, kicked while it lasts",
+	.flags = KVM_EXCL_KEEP_HLT,
+};
+
+FIXTURE_VARIANT_ADD(kick, before_hlt_exits) {
+	.how = "HLT exits, kicked just before it",
+	.flags = KVM_EXCL_KEEP_HLT,
+	.early = true,
+};
+
+FIXTURE_SETUP(kick)
+{
+	self->ev.flags = variant->flags;
+	self->ev.new_vm = true;
+	excl_vm_create(&self->ev, 2, kicked_code);
+	vcpu_set_cpuid_feature(self->ev.vcpus[0], X86_FEATURE_KVM_PV_UNHALT);
+	vcpu_set_cpuid_feature(self->ev.vcpus[1], X86_FEATURE_KVM_PV_UNHALT);
+	self->v = excl_shared(&self->ev, g);
+	self->v->kicks = nr_kicks;
+	self->v->early = variant->early;
+}
+
+FIXTURE_TEARDOWN(kick)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(kick, wakes_every_time, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+	struct excl_counters c0, c1;
+
+	excl_counters_read(self->ev.vcpus[0], &c0);
+	excl_vm_start(&self->ev);
+	EXPECT_TRUE(excl_wait(&self->ev, v->phase == IPI_DONE, 120));
+	excl_counters_read(self->ev.vcpus[0], &c1);
+	excl_counters_delta(variant->how, &c0, &c1);
+	ksft_print_msg("%s: %lu halts, %lu kicks, %lu refused, woken from %lu\n", variant->how,
+		       v->halting, v->kicked, v->refused, v->woken);
+	EXPECT_EQ(0, v->asleep) {
+		excl_vm_dump(&self->ev);
+	}
+	EXPECT_EQ(0, v->refused);
+	if (v->not_offered) {
+		/* A host may offer them only where it sees the guest halt. */
+		ksft_print_msg("%s: the guest is offered no kicks\n", variant->how);
+		EXPECT_FALSE(variant->flags & KVM_EXCL_KEEP_HLT);
+	} else {
+		EXPECT_TRUE(excl_vm_join(&self->ev, 10));
+		EXPECT_EQ(nr_kicks, v->woken);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t count, nr_kicks;
-
-	ksft_print_header();
 	excl_require(2);
 	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_KVM_PV_UNHALT));
-	count = excl_arg(argc, argv, 1, 3000);
+	nr_wake_ups = excl_arg(argc, argv, 1, 3000);
 	nr_kicks = excl_arg(argc, argv, 2, 300);
-	ksft_set_plan(10);
-	halts(0, count);
-	halts(KVM_EXCL_KEEP_HLT, count);
-	kicks(0, false, nr_kicks);
-	kicks(0, true, nr_kicks);
-	kicks(KVM_EXCL_KEEP_HLT, false, nr_kicks);
-	kicks(KVM_EXCL_KEEP_HLT, true, nr_kicks);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
