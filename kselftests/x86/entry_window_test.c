@@ -15,8 +15,8 @@
  *
  *   entry_window_test [GIVEN_UP [KICKS]]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define VECTOR		0x81
 
@@ -45,30 +45,38 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
-int main(int argc, char **argv)
-{
-	uint64_t tsc, hits, most, kicks, start, longest = 0, took;
-	struct excl_counters c0, c1;
-	struct excl_vm ev = {};
+static uint64_t hits, most;
+
+FIXTURE(window) {
+	struct excl_vm ev;
 	volatile typeof(g) *v;
-	bool ok;
+};
 
-	ksft_print_header();
-	excl_require(1);
-	TEST_REQUIRE(host_cpu_is_intel);
-	TEST_REQUIRE(!excl_stock());
-	hits = excl_arg(argc, argv, 1, 20);
-	most = excl_arg(argc, argv, 2, 2000);
-	ksft_set_plan(4);
+FIXTURE_SETUP(window)
+{
+	excl_vm_create(&self->ev, 1, guest_code);
+	vm_install_exception_handler(self->ev.vm, VECTOR, on_vector);
+	self->v = excl_shared(&self->ev, g);
+	excl_vm_start(&self->ev);
+	ASSERT_TRUE(excl_wait(&self->ev, self->v->writes > 1000, 60));
+}
 
-	excl_vm_create(&ev, 1, guest_code);
-	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
-	v = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	ok = excl_wait(&ev, v->writes > 1000, 60);
-	excl_counters_read(ev.vcpus[0], &c0);
+FIXTURE_TEARDOWN(window)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+/* All of it is said of the same kicks: those that come into the window are rare. */
+TEST_F_TIMEOUT(window, has_no_kick_lost_or_taken_by_the_guest, EXCL_CASE_S)
+{
+	uint64_t tsc, kicks, start, longest = 0, took;
+	struct excl_vm *ev = &self->ev;
+	struct excl_counters c0, c1;
+	bool ok = true;
+
+	excl_counters_read(ev->vcpus[0], &c0);
 	c1 = c0;
-	for (kicks = 0; ok && kicks < most && !excl_vm_failed(&ev); kicks++) {
+	for (kicks = 0; ok && kicks < most && !excl_vm_failed(ev); kicks++) {
 		start = excl_now_ns();
 		ok = excl_host_msr(EXCL_FIRST_CPU, MSR_IA32_TSC, &tsc);
 		took = excl_now_ns() - start;
@@ -76,20 +84,30 @@ int main(int argc, char **argv)
 			longest = took;
 		if (kicks % 16)
 			continue;
-		excl_counters_read(ev.vcpus[0], &c1);
+		excl_counters_read(ev->vcpus[0], &c1);
 		if (c1.entry_aborts - c0.entry_aborts >= hits)
 			break;
 	}
-	v->stop = 1;
-	ok = excl_vm_join(&ev, 20) && ok;
+	self->v->stop = 1;
+	EXPECT_TRUE(ok);
+	/* It ran, and saw no vector of the host's. */
+	EXPECT_TRUE(excl_vm_join(ev, 20));
 	excl_counters_delta("vCPU 0", &c0, &c1);
 	ksft_print_msg("%lu writes, %lu kicks of which the longest took %lu us, %lu entries given up\n",
-		       v->writes, kicks, longest / 1000, c1.entry_aborts - c0.entry_aborts);
-	ksft_test_result(ok, "the guest ran and saw no vector of the host's\n");
-	ksft_test_result(c1.entry_aborts - c0.entry_aborts >= hits, "entries were given up\n");
+		       self->v->writes, kicks, longest / 1000, c1.entry_aborts - c0.entry_aborts);
+	EXPECT_GE(c1.entry_aborts - c0.entry_aborts, hits);
 	/* A lost one is found by the next timer of the host, seconds later, if at all. */
-	ksft_test_result(longest < 1000000000, "no kick was lost\n");
-	ksft_test_result(v->taken == 1, "what the guest sent itself came, merged into one\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	EXPECT_LT(longest, 1000000000);
+	/* What the guest sent itself came, merged into one. */
+	EXPECT_EQ(1, self->v->taken);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(1);
+	TEST_REQUIRE(host_cpu_is_intel);
+	TEST_REQUIRE(!excl_stock());
+	hits = excl_arg(argc, argv, 1, 20);
+	most = excl_arg(argc, argv, 2, 2000);
+	return excl_harness_run(argc, argv);
 }

@@ -10,8 +10,8 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 /* The deadline server gives fair tasks 50 ms in each second. */
 #define BOUND_MS	5000
@@ -30,19 +30,17 @@ static void guest_code(uint64_t index)
 static uint64_t work_ms(void)
 {
 	uint64_t start = excl_now_ns(), ms = 0;
-	pid_t child = fork(), ended;
+	pid_t child = excl_fork(), ended;
 	int status = -1;
 	char buf[8];
 
-	TEST_ASSERT(child >= 0, "fork: %s", strerror(errno));
 	if (!child)
 		_exit(!excl_read_file(WORK, buf, sizeof(buf)));
 	while (!(ended = waitpid(child, &status, WNOHANG)) && ms < BOUND_MS) {
 		usleep(1000);
 		ms = (excl_now_ns() - start) / 1000000;
 	}
-	if (ended == child && status)
-		ksft_exit_fail_msg("%s cannot be read\n", WORK);
+	TEST_ASSERT(ended != child || !status, "%s cannot be read", WORK);
 	return ms;
 }
 
@@ -56,54 +54,91 @@ static bool set_policy(struct excl_vm *ev, int policy)
 	return false;
 }
 
+static unsigned long rounds;
+
+/* A guest that never exits, and the policy of its vCPU's thread. */
+FIXTURE(policy) {
+	struct excl_vm ev;
+	volatile typeof(g) *h;
+};
+
+FIXTURE_VARIANT(policy) {
+	int before;
+	int now;
+};
+
+FIXTURE_VARIANT_ADD(policy, other) {
+	.before = SCHED_OTHER,
+	.now = SCHED_OTHER,
+};
+
+FIXTURE_VARIANT_ADD(policy, fifo) {
+	.before = SCHED_OTHER,
+	.now = SCHED_FIFO,
+};
+
+FIXTURE_VARIANT_ADD(policy, other_behind_fifo) {
+	.before = SCHED_FIFO,
+	.now = SCHED_OTHER,
+};
+
+FIXTURE_VARIANT_ADD(policy, rr) {
+	.before = SCHED_OTHER,
+	.now = SCHED_RR,
+};
+
+FIXTURE_SETUP(policy)
+{
+	excl_vm_create(&self->ev, 1, guest_code);
+	self->h = excl_shared(&self->ev, g);
+	excl_vm_start(&self->ev);
+	ASSERT_TRUE(excl_wait(&self->ev, self->h->loops, 20));
+	ASSERT_TRUE(set_policy(&self->ev, variant->before));
+	/* So that there is a change: work is queued under both. */
+	ASSERT_LT(work_ms(), BOUND_MS);
+	ASSERT_TRUE(set_policy(&self->ev, variant->now));
+}
+
+FIXTURE_TEARDOWN(policy)
+{
+	set_policy(&self->ev, SCHED_OTHER);
+	excl_vm_destroy(&self->ev);
+}
+
+static uint64_t longest_work_ms(void)
+{
+	uint64_t longest = 0, ms;
+	unsigned long i;
+
+	for (i = 0; i < rounds && longest < BOUND_MS; i++) {
+		ms = work_ms();
+		longest = ms > longest ? ms : longest;
+	}
+	ksft_print_msg("a work item on every CPU took %lu ms at most\n", longest);
+	return longest;
+}
+
+TEST_F_TIMEOUT(policy, has_work_on_its_cpu_done_and_its_vcpu_attached, EXCL_CASE_S)
+{
+	struct kvm_excl_get_vcpu_status status;
+
+	EXPECT_LT(longest_work_ms(), BOUND_MS);
+	/* A kick detaches it for a moment. */
+	EXPECT_TRUE(excl_wait_attached(self->ev.ctx, 0, &status));
+}
+
+TEST_F_TIMEOUT(policy, has_the_guest_go_on, EXCL_CASE_S)
+{
+	uint64_t loops;
+
+	ASSERT_LT(longest_work_ms(), BOUND_MS);
+	loops = self->h->loops;
+	EXPECT_TRUE(excl_wait(&self->ev, self->h->loops != loops, 5));
+}
+
 int main(int argc, char **argv)
 {
-	static const struct {
-		int policy;
-		const char *name;
-	} turns[] = {
-		{ SCHED_OTHER, "SCHED_OTHER" },
-		{ SCHED_FIFO, "SCHED_FIFO" },
-		{ SCHED_OTHER, "SCHED_OTHER again" },
-		{ SCHED_RR, "SCHED_RR" },
-	};
-	struct excl_vm ev = {};
-	struct kvm_excl_get_vcpu_status status;
-	volatile typeof(g) *h;
-	unsigned long rounds, i;
-	uint64_t ms, longest, loops;
-	unsigned int turn;
-	bool ok;
-
-	ksft_print_header();
 	excl_require(1);
 	rounds = excl_arg(argc, argv, 1, 3);
-	ksft_set_plan(2 * ARRAY_SIZE(turns));
-	excl_vm_create(&ev, 1, guest_code);
-	h = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	if (!excl_wait(&ev, h->loops, 20))
-		ksft_exit_fail_msg("the guest does not start\n");
-	for (turn = 0; turn < ARRAY_SIZE(turns); turn++) {
-		ok = set_policy(&ev, turns[turn].policy);
-		longest = 0;
-		for (i = 0; ok && i < rounds; i++) {
-			ms = work_ms();
-			if (ms > longest)
-				longest = ms;
-			ok = ms < BOUND_MS;
-		}
-		ksft_print_msg("%s: a work item on every CPU took %lu ms at most\n",
-			       turns[turn].name, longest);
-		/* A kick detaches it for a moment. */
-		ok = ok && excl_wait_attached(ev.ctx, 0, &status);
-		ksft_test_result(ok, "%s: work on its CPU is done, its vCPU attached\n",
-				 turns[turn].name);
-		loops = h->loops;
-		ksft_test_result(excl_wait(&ev, h->loops != loops, 5), "%s: the guest goes on\n",
-				 turns[turn].name);
-	}
-	set_policy(&ev, SCHED_OTHER);
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }

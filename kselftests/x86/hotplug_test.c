@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		2
 #define ONLINE		"/sys/devices/system/cpu/cpu%d/online"
@@ -83,49 +83,69 @@ static bool takes_cpus_down(const char *state, const char *has)
 	       (excl_read_file(MEM_SLEEP, mode, sizeof(mode)) && strstr(mode, "[deep]"));
 }
 
-int main(int argc, char **argv)
-{
-	static const char * const states[] = { "mem", "disk" };
+/* A guest that never leaves its CPUs by itself. */
+FIXTURE(attached) {
+	struct excl_vm ev;
 	struct excl_counters before[NR];
-	struct excl_vm ev = {};
-	volatile typeof(g) *h;
-	char path[64], has[64];
-	unsigned int i, nr_states = 0;
-	int r, cpu;
+};
 
-	ksft_print_header();
-	excl_require(NR);
-	if (!excl_read_file(POWER, has, sizeof(has)))
-		*has = 0;
-	for (i = 0; i < ARRAY_SIZE(states); i++)
-		nr_states += takes_cpus_down(states[i], has);
-	ksft_set_plan(2 * (NR + nr_states));
-	excl_vm_create(&ev, NR, guest_code);
-	h = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	if (!excl_wait(&ev, h->loops[0] && h->loops[1], 20))
-		ksft_exit_fail_msg("the guest does not start\n");
+FIXTURE_SETUP(attached)
+{
+	volatile typeof(g) *h;
+
+	excl_vm_create(&self->ev, NR, guest_code);
+	h = excl_shared(&self->ev, g);
+	excl_vm_start(&self->ev);
+	ASSERT_TRUE(excl_wait(&self->ev, h->loops[0] && h->loops[1], 20));
 	excl_vm_settle();
+	read_all(&self->ev, self->before);
+}
+
+FIXTURE_TEARDOWN(attached)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(attached, stays_so_when_its_cpus_are_to_go_offline, EXCL_CASE_S)
+{
+	char path[64];
+	int cpu;
 
 	for (cpu = EXCL_FIRST_CPU; cpu < EXCL_FIRST_CPU + NR; cpu++) {
 		snprintf(path, sizeof(path), ONLINE, cpu);
-		read_all(&ev, before);
-		r = write_errno(path, "0");
-		ksft_test_result(r == EBUSY, "CPU %d offline: %s\n", cpu, strerror(r));
-		ksft_test_result(still_attached(&ev, before),
-				 "its vCPU has not left it\n");
+		EXPECT_EQ(EBUSY, write_errno(path, "0")) {
+			TH_LOG("CPU %d", cpu);
+		}
+		EXPECT_TRUE(still_attached(&self->ev, self->before)) {
+			TH_LOG("CPU %d", cpu);
+		}
 	}
+}
+
+TEST_F_TIMEOUT(attached, stays_so_when_the_system_is_to_sleep, EXCL_CASE_S)
+{
+	static const char * const states[] = { "mem", "disk" };
+	char has[64];
+	unsigned int i;
+
+	if (!excl_read_file(POWER, has, sizeof(has)))
+		*has = 0;
 	for (i = 0; i < ARRAY_SIZE(states); i++) {
 		if (!takes_cpus_down(states[i], has)) {
 			ksft_print_msg("sleep: %s: not on this machine\n", states[i]);
 			continue;
 		}
-		read_all(&ev, before);
-		r = write_errno(POWER, states[i]);
-		ksft_test_result(r == EBUSY, "sleep: %s: %s\n", states[i], strerror(r));
-		ksft_test_result(still_attached(&ev, before),
-				 "sleep: %s: no vCPU has left its CPU\n", states[i]);
+		EXPECT_EQ(EBUSY, write_errno(POWER, states[i])) {
+			TH_LOG("sleep: %s", states[i]);
+		}
+		EXPECT_TRUE(still_attached(&self->ev, self->before)) {
+			TH_LOG("sleep: %s", states[i]);
+		}
 	}
-	excl_vm_destroy(&ev);
-	ksft_finished();
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(NR);
+	return excl_harness_run(argc, argv);
 }

@@ -8,7 +8,7 @@
  */
 #include <unistd.h>
 
-#include "excl.h"
+#include "harness.h"
 
 #define CPU_FILE	"/sys/devices/system/cpu/cpu%d/%s"
 
@@ -27,51 +27,75 @@ static int claim(int ctx, uint32_t first, uint32_t second, unsigned int count)
 	return excl_claim(ctx, cpus, count) ? errno : 0;
 }
 
-static void expect(int want, int got, const char *what)
+/* Two cores with two online threads each, and a context. */
+FIXTURE(core) {
+	int ctx;
+};
+
+FIXTURE_SETUP(core)
 {
-	if (want == got)
-		ksft_test_result_pass("%s: %s\n", what, strerror(want));
-	else
-		ksft_test_result_fail("%s: %s instead of %s\n", what, strerror(got),
-				      strerror(want));
+	ASSERT_TRUE(file_is(3, "online", "1") || !excl_set_online(3, "1"));
+	self->ctx = excl_open();
+	ASSERT_LE(0, self->ctx);
 }
 
-static int context(void)
+FIXTURE_TEARDOWN(core)
 {
-	int ctx = excl_open();
+	close(self->ctx);
+	if (!file_is(3, "online", "1"))
+		excl_set_online(3, "1");
+}
 
-	if (ctx < 0)
-		ksft_exit_fail_msg("open: %s\n", strerror(errno));
-	return ctx;
+TEST_F_TIMEOUT(core, is_not_claimed_by_one_thread, EXCL_CASE_S)
+{
+	EXPECT_EQ(EPERM, claim(self->ctx, 2, 0, 1));
+	/* Nor beside CPU 0. */
+	EXPECT_EQ(EPERM, claim(self->ctx, 1, 0, 1));
+}
+
+TEST_F_TIMEOUT(core, is_claimed_by_both, EXCL_CASE_S)
+{
+	EXPECT_EQ(0, claim(self->ctx, 3, 2, 2));
+}
+
+TEST_F_TIMEOUT(core, has_no_owned_thread_go_offline, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, claim(self->ctx, 3, 2, 2));
+	EXPECT_EQ(EBUSY, excl_set_online(3, "0"));
+}
+
+TEST_F_TIMEOUT(core, has_a_released_thread_go_offline, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, claim(self->ctx, 3, 2, 2));
+	close(self->ctx);
+	self->ctx = -1;
+	EXPECT_EQ(0, excl_set_online(3, "0"));
+}
+
+TEST_F_TIMEOUT(core, is_claimed_by_its_only_online_thread, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, excl_set_online(3, "0"));
+	EXPECT_EQ(0, claim(self->ctx, 2, 0, 1));
+}
+
+TEST_F_TIMEOUT(core, has_the_other_thread_stay_offline_until_the_release, EXCL_CASE_S)
+{
+	ASSERT_EQ(0, excl_set_online(3, "0"));
+	ASSERT_EQ(0, claim(self->ctx, 2, 0, 1));
+	EXPECT_EQ(EBUSY, excl_set_online(3, "1"));
+	EXPECT_TRUE(file_is(3, "online", "0"));
+	close(self->ctx);
+	EXPECT_EQ(0, excl_set_online(3, "1"));
+	/* And then counts again. */
+	self->ctx = excl_open();
+	EXPECT_EQ(EPERM, claim(self->ctx, 2, 0, 1));
 }
 
 int main(int argc, char **argv)
 {
-	int ctx;
-
-	ksft_print_header();
 	TEST_REQUIRE(!excl_stock());
 	if (!file_is(1, "topology/thread_siblings_list", "0-1") ||
 	    !file_is(2, "topology/thread_siblings_list", "2-3"))
 		ksft_exit_skip("CPUs 0 and 1, 2 and 3 are not the threads of two cores\n");
-	ksft_set_plan(10);
-
-	ctx = context();
-	expect(EPERM, claim(ctx, 2, 0, 1), "one thread alone");
-	expect(EPERM, claim(ctx, 1, 0, 1), "the thread beside CPU 0");
-	expect(0, claim(ctx, 3, 2, 2), "both threads");
-	expect(EBUSY, excl_set_online(3, "0"), "an owned thread goes offline");
-	close(ctx);
-
-	expect(0, excl_set_online(3, "0"), "a released thread goes offline");
-	ctx = context();
-	expect(0, claim(ctx, 2, 0, 1), "the online thread of a core");
-	expect(EBUSY, excl_set_online(3, "1"), "the other comes online");
-	ksft_test_result(file_is(3, "online", "0"), "it is offline still\n");
-	close(ctx);
-	expect(0, excl_set_online(3, "1"), "it comes online after the release");
-	ctx = context();
-	expect(EPERM, claim(ctx, 2, 0, 1), "one thread alone, again");
-	close(ctx);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
