@@ -9,8 +9,8 @@
  *
  *   guest_debug_test [ROUNDS]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define TIMER_VECTOR	0x51
 #define SELF_VECTOR	0x61
@@ -23,12 +23,16 @@ static const char * const names[NR_KINDS] = {
 	[TIMER] = "timer", [SELF] = "self-IPI", [IPI] = "IPI", [MSI] = "MSI",
 };
 
+static const uint8_t vectors[NR_KINDS] = {
+	[TIMER] = TIMER_VECTOR, [SELF] = SELF_VECTOR, [IPI] = IPI_VECTOR, [MSI] = MSI_VECTOR,
+};
+
 enum stage { BLOCK, UNBLOCK };
 
 static struct {
 	uint64_t rounds, bus_ns;	/* by the host, before the start */
 	uint64_t taken[NR_KINDS];
-	uint64_t blocked, looked, round, done;
+	uint64_t blocked, pending, looked, round, done;
 	uint64_t early[NR_KINDS], wrong[NR_KINDS];
 	uint64_t ask, answered, stop;
 } g;
@@ -72,7 +76,11 @@ static void guest_code(uint64_t index)
 	for (i = 0; i < v->rounds; i++) {
 		GUEST_SYNC1(BLOCK);
 		all_kinds();
-		/* The host looks when all of them should have come. */
+		/* They are there, and none is taken. The host looks then. */
+		for (k = 0; k < NR_KINDS; k++)
+			GUEST_ASSERT(guest_wait(guest_apic_bit(APIC_IRR, vectors[k]) ||
+						v->taken[k] != i));
+		v->pending = i + 1;
 		GUEST_ASSERT(guest_wait(v->looked == i + 1));
 		for (k = 0; k < NR_KINDS; k++)
 			v->early[k] += v->taken[k] - i;
@@ -119,59 +127,97 @@ static bool attached_is(struct excl_vm *ev, bool want)
 	return false;
 }
 
-int main(int argc, char **argv)
+static uint64_t nr_rounds;
+
+/* All rounds, and what came of them. */
+FIXTURE(blocked) {
+	struct excl_vm ev;
+	volatile typeof(g) *h;
+	uint64_t detached, attached;
+};
+
+FIXTURE_SETUP(blocked)
 {
 	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = MSI_VECTOR };
-	struct excl_vm ev = { .on_sync = on_sync };
-	uint64_t rounds, i, k, early = 0, wrong = 0, detached = 0, attached = 0;
+	struct excl_vm *ev = &self->ev;
 	volatile typeof(g) *h;
-	bool ok = true;
+	uint64_t bus_ns, i;
 
-	ksft_print_header();
-	excl_require(2);
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ);
-	rounds = excl_arg(argc, argv, 1, 10);
-	ksft_set_plan(4);
-
-	k = excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, 2, guest_code);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_vector);
-	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_vector);
-	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_vector);
-	vm_install_exception_handler(ev.vm, MSI_VECTOR, on_vector);
-	h = excl_shared(&ev, g);
-	h->rounds = rounds;
-	h->bus_ns = k;
-	excl_vm_start(&ev);
-	for (i = 0; ok && i < rounds; i++) {
-		ok = excl_wait(&ev, h->blocked == i + 1 && h->answered == i + 1, 20);
-		TEST_ASSERT(__vm_ioctl(ev.vm, KVM_SIGNAL_MSI, &msi) > 0, "KVM_SIGNAL_MSI");
-		usleep(30000);
-		detached += attached_is(&ev, false);
+	ev->on_sync = on_sync;
+	bus_ns = excl_vm_direct_timer(ev);
+	excl_vm_create(ev, 2, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_vector);
+	vm_install_exception_handler(ev->vm, SELF_VECTOR, on_vector);
+	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_vector);
+	vm_install_exception_handler(ev->vm, MSI_VECTOR, on_vector);
+	self->h = excl_shared(ev, g);
+	h = self->h;
+	h->rounds = nr_rounds;
+	h->bus_ns = bus_ns;
+	excl_vm_start(ev);
+	for (i = 0; i < nr_rounds; i++) {
+		ASSERT_TRUE(excl_wait(ev, h->blocked == i + 1 && h->answered == i + 1, 20));
+		ASSERT_LT(0, __vm_ioctl(ev->vm, KVM_SIGNAL_MSI, &msi));
+		ASSERT_TRUE(excl_wait(ev, h->pending == i + 1, 20 * NR_KINDS + 10));
+		self->detached += attached_is(ev, false);
 		h->looked = i + 1;
-		ok = ok && excl_wait(&ev, h->round == i + 1, 20 * NR_KINDS + 10);
-		attached += attached_is(&ev, true);
+		ASSERT_TRUE(excl_wait(ev, h->round == i + 1, 20 * NR_KINDS + 10));
+		self->attached += attached_is(ev, true);
 		h->done = i + 1;
 	}
-	ok = excl_vm_join(&ev, 30) && ok;
-	for (k = 0; k < NR_KINDS; k++) {
-		ksft_print_msg("%s: %lu of %lu, %lu while blocked, wrong %lu times\n", names[k],
-			       h->taken[k], rounds, h->early[k], h->wrong[k]);
-		early += h->early[k];
-		wrong += h->wrong[k];
+	ASSERT_TRUE(excl_vm_join(ev, 30));
+	for (i = 0; i < NR_KINDS; i++)
+		ksft_print_msg("%s: %lu of %lu, %lu while blocked, wrong %lu times\n", names[i],
+			       h->taken[i], nr_rounds, h->early[i], h->wrong[i]);
+}
+
+FIXTURE_TEARDOWN(blocked)
+{
+	if (_metadata->exit_code == KSFT_FAIL)
+		excl_vm_dump(&self->ev);
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(blocked, no_interrupt_reaches_the_guest, EXCL_CASE_S)
+{
+	int i;
+
+	for (i = 0; i < NR_KINDS; i++) {
+		EXPECT_EQ(0, self->h->early[i]) {
+			TH_LOG("%s", names[i]);
+		}
 	}
-	if (early || wrong || detached != rounds || attached != rounds)
-		excl_vm_dump(&ev);
-	ksft_test_result(ok && !early, "blocked: no interrupt reaches the guest\n");
-	ksft_test_result(ok && !wrong, "then each comes, exactly once\n");
-	if (excl_stock()) {
-		ksft_test_result_skip("blocked: detached - not exclusive\n");
-		ksft_test_result_skip("then attached - not exclusive\n");
-	} else {
-		ksft_test_result(ok && detached == rounds,
-				 "blocked: detached, and there is a reason\n");
-		ksft_test_result(ok && attached == rounds, "then attached\n");
+}
+
+TEST_F_TIMEOUT(blocked, each_comes_once_afterwards, EXCL_CASE_S)
+{
+	int i;
+
+	for (i = 0; i < NR_KINDS; i++) {
+		EXPECT_EQ(0, self->h->wrong[i]) {
+			TH_LOG("%s", names[i]);
+		}
 	}
-	excl_vm_destroy(&ev);
-	ksft_finished();
+}
+
+TEST_F_TIMEOUT(blocked, detached_and_there_is_a_reason, EXCL_CASE_S)
+{
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	EXPECT_EQ(nr_rounds, self->detached);
+}
+
+TEST_F_TIMEOUT(blocked, attached_afterwards, EXCL_CASE_S)
+{
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	EXPECT_EQ(nr_rounds, self->attached);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(2);
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ);
+	nr_rounds = excl_arg(argc, argv, 1, 10);
+	return excl_harness_run(argc, argv);
 }

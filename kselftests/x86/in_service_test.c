@@ -15,8 +15,8 @@
  *
  *   in_service_test [INTERRUPTS]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define VECTOR		0x71
 #define PORT		0x80
@@ -148,53 +148,95 @@ static void send_from_host(struct excl_vm *ev, volatile typeof(g) *h)
 	h->stop = 1;
 }
 
-static void run(enum sender sender, uint64_t count)
-{
-	struct excl_vm ev = { .on_exit = on_io };
-	struct excl_counters c0, c1;
+static uint64_t nr_interrupts;
+
+FIXTURE(in_service) {
+	struct excl_vm ev;
 	volatile typeof(g) *h;
+	struct excl_counters c0;
+};
+
+FIXTURE_VARIANT(in_service) {
+	enum sender sender;
+};
+
+FIXTURE_VARIANT_ADD(in_service, by_icr) {
+	.sender = BY_ICR,
+};
+
+FIXTURE_VARIANT_ADD(in_service, by_host) {
+	.sender = BY_HOST,
+};
+
+FIXTURE_VARIANT_ADD(in_service, by_self) {
+	.sender = BY_SELF,
+};
+
+FIXTURE_SETUP(in_service)
+{
+	self->ev.on_exit = on_io;
+	excl_vm_create(&self->ev, 2, guest_code);
+	vm_install_exception_handler(self->ev.vm, VECTOR, on_vector);
+	self->h = excl_shared(&self->ev, g);
+	self->h->sender = variant->sender;
+	excl_counters_read(self->ev.vcpus[0], &self->c0);
+}
+
+FIXTURE_TEARDOWN(in_service)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+/* Send them all; false when the guests do not come to their end. */
+static bool run(struct excl_vm *ev, volatile typeof(g) *h, uint64_t count)
+{
 	bool ok;
 
-	excl_vm_create(&ev, 2, guest_code);
-	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
-	h = excl_shared(&ev, g);
 	h->count = count;
-	h->sender = sender;
-	excl_counters_read(ev.vcpus[0], &c0);
-	excl_vm_start(&ev);
-	ok = excl_wait(&ev, h->ready, 20);
-	if (ok && sender == BY_HOST)
-		send_from_host(&ev, h);
-	ok = ok && excl_wait(&ev, h->stop, 120);
-	ok = excl_vm_join(&ev, 20) && ok;
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta(names[sender], &c0, &c1);
-	ksft_print_msg("%s: %lu sent, %lu taken, %lu within another one\n", names[sender],
+	excl_vm_start(ev);
+	ok = excl_wait(ev, h->ready, 20);
+	if (ok && h->sender == BY_HOST)
+		send_from_host(ev, h);
+	ok = ok && excl_wait(ev, h->stop, 120);
+	ok = excl_vm_join(ev, 20) && ok;
+	ksft_print_msg("%s: %lu sent, %lu taken, %lu within another one\n", names[h->sender],
 		       h->sent, h->taken, h->nested);
 	if (h->lost)
 		ksft_print_msg("%s: number %lu is lost; ISR %lu, IRR %lu, PPR %#lx\n",
-			       names[sender], h->lost_at, h->isr, h->irr, h->ppr);
-	ksft_test_result(ok && !h->lost && !h->nested && h->sent == count &&
-			 h->taken == count, "%s: none lost, none twice\n", names[sender]);
-	/* Of four, three leave, with the vector in service. */
+			       names[h->sender], h->lost_at, h->isr, h->irr, h->ppr);
+	return ok;
+}
+
+TEST_F_TIMEOUT(in_service, none_is_lost_or_comes_twice, EXCL_CASE_S)
+{
+	struct excl_counters c1;
+
+	EXPECT_TRUE(run(&self->ev, self->h, nr_interrupts));
+	excl_counters_read(self->ev.vcpus[0], &c1);
+	excl_counters_delta(names[variant->sender], &self->c0, &c1);
+	EXPECT_EQ(0, self->h->lost);
+	EXPECT_EQ(0, self->h->nested);
+	EXPECT_EQ(nr_interrupts, self->h->sent);
+	EXPECT_EQ(nr_interrupts, self->h->taken);
+}
+
+/* The vector is put back again and again: of four, three leave with it in service. */
+TEST_F_TIMEOUT(in_service, each_is_put_back, EXCL_CASE_S)
+{
+	uint64_t count = nr_interrupts / 4;
+	struct excl_counters c1;
+
 	if (excl_stock())
-		ksft_test_result_skip("%s: put back - not exclusive\n", names[sender]);
-	else
-		ksft_test_result(c1.detaches - c0.detaches >= count / 2,
-				 "%s: put back again and again\n", names[sender]);
-	excl_vm_destroy(&ev);
+		SKIP(return, "not exclusive");
+	ASSERT_TRUE(run(&self->ev, self->h, count));
+	excl_counters_read(self->ev.vcpus[0], &c1);
+	excl_counters_delta(names[variant->sender], &self->c0, &c1);
+	EXPECT_GE(c1.detaches - self->c0.detaches, count / 2);
 }
 
 int main(int argc, char **argv)
 {
-	enum sender sender;
-	uint64_t count;
-
-	ksft_print_header();
 	excl_require(2);
-	count = excl_arg(argc, argv, 1, 2000);
-	ksft_set_plan(2 * NR_SENDERS);
-	for (sender = 0; sender < NR_SENDERS; sender++)
-		run(sender, count);
-	ksft_finished();
+	nr_interrupts = excl_arg(argc, argv, 1, 2000);
+	return excl_harness_run(argc, argv);
 }

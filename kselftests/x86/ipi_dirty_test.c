@@ -15,8 +15,8 @@
  */
 #include <sys/mman.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		2
 #define VECTOR		0x61
@@ -82,61 +82,82 @@ static unsigned long copy_dirty(struct kvm_vm *vm, unsigned long *log, char *cop
 	return n;
 }
 
-int main(int argc, char **argv)
+static uint64_t nr_ipis;
+
+FIXTURE(dirty_log) {
+	struct excl_vm ev;
+	volatile typeof(g) *s;
+	char *copy;
+};
+
+FIXTURE_SETUP(dirty_log)
 {
 	const char *pml = "/sys/module/kvm_intel/parameters/pml";
-	unsigned long log[PAGES / 64], reads = 0, copied = 0, differ = 0, i;
-	struct excl_counters before[NR], after[NR];
-	struct excl_vm ev = {};
-	uint64_t fast = 0, end;
-	volatile typeof(g) *s;
+	struct excl_vm *ev = &self->ev;
 	char value[16] = "N";
-	char *copy;
-	bool ok;
 
-	ksft_print_header();
-	excl_require(NR);
-	ksft_set_plan(2);
 	excl_read_file(pml, value, sizeof(value));
 	ksft_print_msg("page-modification logging: %s\n", value);
-
-	excl_vm_create(&ev, NR, guest_code);
-	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
-	vm_userspace_mem_region_add(ev.vm, VM_MEM_SRC_ANONYMOUS, GPA, SLOT, PAGES,
+	excl_vm_create(ev, NR, guest_code);
+	vm_install_exception_handler(ev->vm, VECTOR, on_vector);
+	vm_userspace_mem_region_add(ev->vm, VM_MEM_SRC_ANONYMOUS, GPA, SLOT, PAGES,
 				    KVM_MEM_LOG_DIRTY_PAGES);
-	virt_map(ev.vm, GVA, GPA, PAGES);
-	copy = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		    -1, 0);
-	TEST_ASSERT(copy != MAP_FAILED, "mmap: %s", strerror(errno));
-	s = excl_shared(&ev, g);
-	s->ipis = excl_arg(argc, argv, 1, 10000);
+	virt_map(ev->vm, GVA, GPA, PAGES);
+	self->copy = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->copy);
+	self->s = excl_shared(ev, g);
+	self->s->ipis = nr_ipis;
+}
+
+FIXTURE_TEARDOWN(dirty_log)
+{
+	munmap(self->copy, PAGES * PAGE);
+	excl_vm_destroy(&self->ev);
+}
+
+/* That the IPIs come, in assembly where they can, is what makes it a test of the log. */
+TEST_F_TIMEOUT(dirty_log, has_every_page_beside_ipis_that_come_once, EXCL_CASE_S)
+{
+	unsigned long log[PAGES / 64], reads = 0, copied = 0, differ = 0, i;
+	struct excl_counters before[NR], after[NR];
+	volatile typeof(g) *s = self->s;
+	struct excl_vm *ev = &self->ev;
+	uint64_t fast = 0, end;
+
 	for (i = 0; i < NR; i++)
-		excl_counters_read(ev.vcpus[i], &before[i]);
-	excl_vm_start(&ev);
+		excl_counters_read(ev->vcpus[i], &before[i]);
+	excl_vm_start(ev);
 	end = excl_now_ns() + 120 * 1000000000ULL;
-	while (s->ended < NR && excl_now_ns() < end && !excl_vm_failed(&ev)) {
-		copied += copy_dirty(ev.vm, log, copy);
+	while (s->ended < NR && excl_now_ns() < end && !excl_vm_failed(ev)) {
+		copied += copy_dirty(ev->vm, log, self->copy);
 		reads++;
 		usleep(20000);
 	}
-	ok = excl_wait(&ev, s->ended == NR, 1) && excl_vm_join(&ev, 20);
+	ASSERT_TRUE(excl_wait(ev, s->ended == NR, 1));
+	ASSERT_TRUE(excl_vm_join(ev, 20));
 	for (i = 0; i < NR; i++) {
-		excl_counters_read(ev.vcpus[i], &after[i]);
+		excl_counters_read(ev->vcpus[i], &after[i]);
 		excl_counters_delta(i ? "vCPU 1" : "vCPU 0", &before[i], &after[i]);
 		fast += after[i].ipi_fast - before[i].ipi_fast;
 	}
-	copied += copy_dirty(ev.vm, log, copy);
+	copied += copy_dirty(ev->vm, log, self->copy);
 	for (i = 0; i < PAGES; i++)
-		differ += !!memcmp(copy + i * PAGE, addr_gpa2hva(ev.vm, GPA + i * PAGE), PAGE);
+		differ += !!memcmp(self->copy + i * PAGE, addr_gpa2hva(ev->vm, GPA + i * PAGE),
+				   PAGE);
 	ksft_print_msg("%lu IPIs, %lu in assembly; the log read %lu times, %lu pages copied, %lu differ\n",
 		       s->sent[0] + s->sent[1], fast, reads + 1, copied, differ);
-	ksft_test_result(ok && !s->wrong && s->taken[0] == s->ipis && s->taken[1] == s->ipis &&
-			 (excl_have_fast_ipis() ? fast > s->ipis : !fast),
-			 "IPIs with a dirty log: each exactly once\n");
-	ksft_test_result(ok && copied && !differ, "every written page is in the dirty log\n");
-	munmap(copy, PAGES * PAGE);
-	excl_vm_destroy(&ev);
-	if (!ok)
-		ksft_exit_fail_msg("the guest hangs\n");
-	ksft_finished();
+	EXPECT_EQ(0, s->wrong);
+	EXPECT_EQ(nr_ipis, s->taken[0]);
+	EXPECT_EQ(nr_ipis, s->taken[1]);
+	EXPECT_TRUE(excl_have_fast_ipis() ? fast > nr_ipis : !fast);
+	EXPECT_NE(0, copied);
+	EXPECT_EQ(0, differ);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(NR);
+	nr_ipis = excl_arg(argc, argv, 1, 10000);
+	return excl_harness_run(argc, argv);
 }

@@ -12,8 +12,8 @@
  *
  *   ipi_torture_test [IPIS_PER_VCPU]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		3
 #define FIRST_VECTOR	0x81
@@ -101,27 +101,44 @@ static bool on_signal(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 	return true;
 }
 
-int main(int argc, char **argv)
+/* Of the soak in kselftests/tests. */
+#define TORTURE_S	1800
+
+static uint64_t ipis_per_vcpu;
+
+FIXTURE(torture) {
+	struct excl_vm ev;
+	volatile typeof(g) *s;
+};
+
+FIXTURE_SETUP(torture)
+{
+	int i;
+
+	self->ev.on_signal = on_signal;
+	excl_vm_create(&self->ev, NR, guest_code);
+	for (i = 0; i < NR; i++)
+		vm_install_exception_handler(self->ev.vm, FIRST_VECTOR + i, on_vector);
+	self->s = excl_shared(&self->ev, g);
+	self->s->count = ipis_per_vcpu;
+}
+
+FIXTURE_TEARDOWN(torture)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(torture, has_no_ipi_lost_doubled_or_misdirected, TORTURE_S)
 {
 	uint64_t kicks = 0, signals = 0, rebinds = 0, fast = 0, ipis = 0, last = 0, now, tsc;
-	struct excl_vm ev = { .on_signal = on_signal };
+	volatile typeof(g) *s = self->s;
+	struct excl_vm *ev = &self->ev;
 	struct excl_counters c[NR];
-	volatile typeof(g) *s;
 	bool ok = true;
 	int i;
 
-	ksft_print_header();
-	excl_require(NR);
-	ksft_set_plan(4);
-
-	excl_vm_create(&ev, NR, guest_code);
-	for (i = 0; i < NR; i++)
-		vm_install_exception_handler(ev.vm, FIRST_VECTOR + i, on_vector);
-	s = excl_shared(&ev, g);
-	s->count = excl_arg(argc, argv, 1, 10000);
-	excl_vm_start(&ev);
-
-	while (s->finished < NR && !excl_vm_failed(&ev) && ok) {
+	excl_vm_start(ev);
+	while (s->finished < NR && !excl_vm_failed(ev) && ok) {
 		/* A disturbance for each step at most, or a slow host would take none. */
 		now = s->sent[0] + s->sent[1] + s->sent[2];
 		if (now == last) {
@@ -132,33 +149,39 @@ int main(int argc, char **argv)
 		/* A function call on that CPU. */
 		excl_host_msr(EXCL_FIRST_CPU + kicks++ % NR, MSR_IA32_TSC, &tsc);
 		if (kicks % 5 == 0) {
-			excl_vm_signal(&ev, kicks / 5 % NR);
+			excl_vm_signal(ev, kicks / 5 % NR);
 			signals++;
 		}
-		if (ev.ctx >= 0 && kicks % 50 == 0) {
-			ok = !excl_unbind(ev.ctx) && !excl_bind(ev.ctx, ev.vm->fd, ev.flags);
+		if (ev->ctx >= 0 && kicks % 50 == 0) {
+			ok = !excl_unbind(ev->ctx) && !excl_bind(ev->ctx, ev->vm->fd, ev->flags);
 			rebinds++;
 		}
 		s->disturbed = kicks >= 50 * REBINDS;
 	}
-	ok = excl_vm_join(&ev, 60) && ok;
+	EXPECT_TRUE(ok);
+	EXPECT_TRUE(excl_vm_join(ev, 60));
 	for (i = 0; i < NR; i++) {
-		excl_counters_read(ev.vcpus[i], &c[i]);
+		excl_counters_read(ev->vcpus[i], &c[i]);
 		fast += c[i].ipi_fast;
 		ipis += s->sent[i];
 	}
 	ksft_print_msg("%lu IPIs sent, %lu of them in assembly; %lu kicks, %lu signals, bound %lu times\n",
 		       ipis, fast, kicks, signals, rebinds);
 	ksft_print_msg("lost %lu, doubled %lu\n", s->lost, s->doubled);
-	ksft_test_result(ok && ipis >= NR * s->count, "the run comes to its end\n");
-	ksft_test_result(!s->lost, "none lost\n");
-	ksft_test_result(!s->doubled && !memcmp((void *)s->received, (void *)s->expected,
-						sizeof(g.received)),
-			 "none doubled, none at another vCPU\n");
-	if (ev.ctx < 0)
-		ksft_test_result_skip("unbound and bound - not exclusive\n");
-	else
-		ksft_test_result(kicks && signals && rebinds, "disturbed all the time\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	EXPECT_GE(ipis, NR * ipis_per_vcpu);
+	EXPECT_EQ(0, s->lost);
+	EXPECT_EQ(0, s->doubled);
+	/* None at another vCPU. */
+	EXPECT_EQ(0, memcmp((void *)s->received, (void *)s->expected, sizeof(g.received)));
+	/* It was disturbed all the time. */
+	EXPECT_NE(0, kicks);
+	EXPECT_NE(0, signals);
+	EXPECT_TRUE(excl_stock() || rebinds);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(NR);
+	ipis_per_vcpu = excl_arg(argc, argv, 1, 10000);
+	return excl_harness_run(argc, argv);
 }

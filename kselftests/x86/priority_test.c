@@ -9,8 +9,8 @@
  *
  *   priority_test [ROUNDS]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define LOW		0x31
 #define MID		0x41
@@ -198,36 +198,63 @@ static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 	return true;
 }
 
+static uint64_t nr_rounds;
+
+/* All rounds. */
+FIXTURE(priority) {
+	struct excl_vm ev;
+	volatile typeof(g) *s;
+	struct excl_counters c0, c1;
+};
+
+FIXTURE_SETUP(priority)
+{
+	struct excl_vm *ev = &self->ev;
+
+	ev->on_exit = on_io;
+	excl_vm_create(ev, 1, guest_code);
+	vm_install_exception_handler(ev->vm, LOW, on_low);
+	vm_install_exception_handler(ev->vm, MID, on_mid);
+	vm_install_exception_handler(ev->vm, MID_SAME_CLASS, on_same);
+	vm_install_exception_handler(ev->vm, HIGH, on_any_high);
+	self->s = excl_shared(ev, g);
+	self->s->rounds = nr_rounds;
+	excl_counters_read(ev->vcpus[0], &self->c0);
+	excl_vm_start(ev);
+	/* The guest asserts the order of its handlers, and what its registers are. */
+	EXPECT_TRUE(excl_vm_join(ev, 50));
+	excl_counters_read(ev->vcpus[0], &self->c1);
+	excl_counters_delta("vCPU 0", &self->c0, &self->c1);
+	ksft_print_msg("rounds %lu of %lu, exits to user space %lu, wrong state in %lu\n",
+		       self->s->round, nr_rounds, seen, bad_isr);
+}
+
+FIXTURE_TEARDOWN(priority)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(priority, is_the_order_of_handlers, EXCL_CASE_S)
+{
+	EXPECT_EQ(nr_rounds, self->s->round);
+}
+
+TEST_F_TIMEOUT(priority, is_what_get_lapic_shows, EXCL_CASE_S)
+{
+	EXPECT_NE(0, seen);
+	EXPECT_EQ(0, bad_isr);
+}
+
+TEST_F_TIMEOUT(priority, is_that_of_an_attached_vcpu, EXCL_CASE_S)
+{
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	EXPECT_GT(self->c1.attaches - self->c0.attaches, nr_rounds);
+}
+
 int main(int argc, char **argv)
 {
-	struct excl_vm ev = { .on_exit = on_io };
-	struct excl_counters c0, c1;
-	volatile typeof(g) *s;
-	bool ok;
-
-	ksft_print_header();
 	excl_require(1);
-	ksft_set_plan(3);
-	excl_vm_create(&ev, 1, guest_code);
-	vm_install_exception_handler(ev.vm, LOW, on_low);
-	vm_install_exception_handler(ev.vm, MID, on_mid);
-	vm_install_exception_handler(ev.vm, MID_SAME_CLASS, on_same);
-	vm_install_exception_handler(ev.vm, HIGH, on_any_high);
-	s = excl_shared(&ev, g);
-	s->rounds = excl_arg(argc, argv, 1, 200);
-	excl_counters_read(ev.vcpus[0], &c0);
-	excl_vm_start(&ev);
-	ok = excl_vm_join(&ev, 50);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta("vCPU 0", &c0, &c1);
-	ksft_print_msg("rounds %lu of %lu, exits to user space %lu, wrong state in %lu\n",
-		       s->round, s->rounds, seen, bad_isr);
-	ksft_test_result(ok && s->round == s->rounds, "order of handlers\n");
-	ksft_test_result(ok && seen && !bad_isr, "KVM_GET_LAPIC shows ISR, IRR and TPR\n");
-	if (excl_stock())
-		ksft_test_result_skip("attached - not exclusive\n");
-	else
-		ksft_test_result(c1.attaches - c0.attaches > s->rounds, "attached\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	nr_rounds = excl_arg(argc, argv, 1, 200);
+	return excl_harness_run(argc, argv);
 }
