@@ -8,8 +8,8 @@
  *
  *   msr_filter_test
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define TIMER_VECTOR	0x52
 #define SELF_VECTOR	0x61
@@ -19,22 +19,29 @@
 #define MSR_IA32_TSC_DEADLINE	0x6e0
 #endif
 
-static const struct step {
+/**
+ * struct step - a filter that is set, and the guest tries
+ * @denied: KVM_MSR_FILTER_* of the TSC deadline
+ * @x2apic: deny the x2APIC registers as well
+ */
+struct step {
 	const char *name;
-	uint32_t denied;		/* of the TSC deadline */
-	bool x2apic;			/* deny those as well */
-} steps[] = {
-	{ "denied before the vCPU runs", KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE },
-	{ "all allowed" },
-	{ "reads and writes denied", KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE },
-	{ "writes denied", KVM_MSR_FILTER_WRITE },
-	{ "reads denied", KVM_MSR_FILTER_READ },
-	{ "x2APIC registers denied", 0, true },
-	{ "all allowed again" },
+	uint32_t denied;
+	bool x2apic;
 };
 
+static const struct step allowed = { "all allowed" };
+
+static const struct step denied = {
+	"reads and writes denied", KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE
+};
+
+static const struct step no_writes = { "writes denied", KVM_MSR_FILTER_WRITE };
+static const struct step no_reads = { "reads denied", KVM_MSR_FILTER_READ };
+static const struct step no_x2apic = { "x2APIC registers denied", 0, true };
+
 static struct {
-	uint64_t go, done, fires;
+	uint64_t go, done, fires, stop;
 	uint64_t expired, self_taken;
 	/* Of the last step. */
 	uint64_t fired, read, tpr;
@@ -61,9 +68,11 @@ static void guest_code(uint64_t index)
 	guest_apic_init();
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | TIMER_VECTOR);
 	guest_sti();
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		while (v->go < i + 1)
+	for (i = 0; ; i++) {
+		while (v->go < i + 1 && !v->stop)
 			cpu_relax();
+		if (v->stop)
+			break;
 		was = v->expired;
 		wrmsr(MSR_IA32_TSC_DEADLINE, rdtsc() + guest_ms(2));
 		if (v->fires)
@@ -129,67 +138,114 @@ static void set_filter(struct excl_vm *ev, const struct step *step)
 	vm_ioctl(ev->vm, KVM_X86_SET_MSR_FILTER, &filter);
 }
 
-static bool check(const char *name, const char *what, uint64_t is, uint64_t want)
+FIXTURE(filter) {
+	struct excl_vm ev;
+	volatile typeof(g) *h;
+};
+
+FIXTURE_SETUP(filter)
 {
-	if (is != want)
-		ksft_print_msg("%s: %s %#lx instead of %#lx\n", name, what, is, want);
-	return is == want;
+	struct excl_vm *ev = &self->ev;
+
+	ev->on_exit = on_msr;
+	ev->new_vm = true;
+	excl_vm_create(ev, 1, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, SELF_VECTOR, on_self);
+	vcpu_set_cpuid_feature(ev->vcpus[0], X86_FEATURE_TSC_DEADLINE_TIMER);
+	vm_enable_cap(ev->vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
+	self->h = excl_shared(ev, g);
+}
+
+FIXTURE_TEARDOWN(filter)
+{
+	self->h->stop = 1;
+	EXPECT_TRUE(!self->ev.threads[0].started || excl_vm_join(&self->ev, 10));
+	excl_vm_destroy(&self->ev);
+}
+
+/* Set the filter, start the guest if it does not run yet, and see what its accesses do. */
+static void take(struct __test_metadata *_metadata, struct excl_vm *ev, const struct step *step)
+{
+	bool reads = step->denied & KVM_MSR_FILTER_READ;
+	bool writes = step->denied & KVM_MSR_FILTER_WRITE;
+	volatile typeof(g) *h = excl_shared(ev, g);
+	struct kvm_excl_get_vcpu_status st;
+
+	ksft_print_msg("%s\n", step->name);
+	memset((void *)&seen, 0, sizeof(seen));
+	set_filter(ev, step);
+	if (!ev->threads[0].started) {
+		excl_vm_start(ev);
+	} else if (ev->ctx >= 0) {
+		/* The vCPU heeds it at its next entry, to which it is kicked. */
+		EXPECT_TRUE(excl_wait_attached(ev->ctx, 0, &st));
+	}
+	h->fires = !writes;
+	h->go++;
+	ASSERT_TRUE(excl_wait(ev, h->done == h->go, 40));
+	EXPECT_EQ(writes, seen.writes);
+	EXPECT_EQ(reads, seen.reads);
+	EXPECT_EQ(0, seen.other);
+	EXPECT_EQ(!writes, h->fired);
+	EXPECT_EQ(reads ? MAGIC : 0, h->read);
+	EXPECT_EQ(0x30, h->tpr);
+}
+
+/* Stock KVM itself sets the preemption timer without a look at the filter. */
+static bool writes_cannot_be_denied(void)
+{
+	return excl_stock() && host_cpu_is_intel;
+}
+
+TEST_F_TIMEOUT(filter, from_before_the_vcpu_runs_denies, EXCL_CASE_S)
+{
+	if (writes_cannot_be_denied())
+		SKIP(return, "not exclusive");
+	take(_metadata, &self->ev, &denied);
+}
+
+TEST_F_TIMEOUT(filter, that_is_gone_lets_all_through, EXCL_CASE_S)
+{
+	if (writes_cannot_be_denied())
+		SKIP(return, "not exclusive");
+	take(_metadata, &self->ev, &denied);
+	take(_metadata, &self->ev, &allowed);
+}
+
+TEST_F_TIMEOUT(filter, denies_reads_and_writes_while_attached, EXCL_CASE_S)
+{
+	if (writes_cannot_be_denied())
+		SKIP(return, "not exclusive");
+	take(_metadata, &self->ev, &allowed);
+	take(_metadata, &self->ev, &denied);
+}
+
+TEST_F_TIMEOUT(filter, denies_writes_alone, EXCL_CASE_S)
+{
+	if (writes_cannot_be_denied())
+		SKIP(return, "not exclusive");
+	take(_metadata, &self->ev, &denied);
+	take(_metadata, &self->ev, &no_writes);
+}
+
+TEST_F_TIMEOUT(filter, denies_reads_alone, EXCL_CASE_S)
+{
+	take(_metadata, &self->ev, &allowed);
+	take(_metadata, &self->ev, &no_reads);
+}
+
+TEST_F_TIMEOUT(filter, leaves_the_x2apic_to_the_guest, EXCL_CASE_S)
+{
+	take(_metadata, &self->ev, &no_reads);
+	take(_metadata, &self->ev, &no_x2apic);
+	take(_metadata, &self->ev, &allowed);
 }
 
 int main(int argc, char **argv)
 {
-	struct excl_vm ev = { .on_exit = on_msr, .new_vm = true };
-	struct kvm_excl_get_vcpu_status st;
-	const struct step *step;
-	volatile typeof(g) *h;
-	bool ok = true, good, reads, writes;
-	unsigned int i;
-
-	ksft_print_header();
 	excl_require(1);
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_X86_MSR_FILTER));
-	ksft_set_plan(ARRAY_SIZE(steps));
-
-	excl_vm_create(&ev, 1, guest_code);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
-	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_self);
-	vcpu_set_cpuid_feature(ev.vcpus[0], X86_FEATURE_TSC_DEADLINE_TIMER);
-	vm_enable_cap(ev.vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
-	h = excl_shared(&ev, g);
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		step = &steps[i];
-		reads = step->denied & KVM_MSR_FILTER_READ;
-		writes = step->denied & KVM_MSR_FILTER_WRITE;
-		seen.reads = 0;
-		seen.writes = 0;
-		seen.other = 0;
-		good = true;
-		set_filter(&ev, step);
-		if (!i) {
-			excl_vm_start(&ev);
-		} else if (ok && ev.ctx >= 0) {
-			/* The vCPU heeds it at its next entry, to which it is kicked. */
-			good = check(step->name, "attached",
-				     excl_wait_attached(ev.ctx, 0, &st), 1);
-		}
-		h->fires = !writes;
-		h->go = i + 1;
-		ok = ok && excl_wait(&ev, h->done == i + 1, 40);
-		good = check(step->name, "writes in user space", seen.writes, writes) && good;
-		good = check(step->name, "reads in user space", seen.reads, reads) && good;
-		good = check(step->name, "others in user space", seen.other, 0) && good;
-		good = check(step->name, "expiries", h->fired, !writes) && good;
-		good = check(step->name, "deadline read", h->read, reads ? MAGIC : 0) && good;
-		good = check(step->name, "TPR", h->tpr, 0x30) && good;
-		/* Stock KVM itself sets the preemption timer without a look at the filter. */
-		if (excl_stock() && host_cpu_is_intel && writes)
-			ksft_test_result_skip("%s - not exclusive\n", step->name);
-		else
-			ksft_test_result(ok && good, "%s\n", step->name);
-	}
-	if (!excl_vm_join(&ev, 10))
-		ksft_print_msg("the guest did not end\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
