@@ -264,6 +264,9 @@ bool excl_vm_join(struct excl_vm *ev, unsigned int seconds)
 	for (i = 0; i < ev->nr_vcpus; i++) {
 		struct excl_thread *t = &ev->threads[i];
 
+		/* It was never started, or is joined already. */
+		if (!t->started)
+			continue;
 		while (!t->ended && excl_now_ns() < end && !excl_vm_failed(ev))
 			usleep(1000);
 		if (!t->ended) {

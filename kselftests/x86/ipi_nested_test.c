@@ -14,8 +14,8 @@
  *
  *   ipi_nested_test [ROUNDS]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 #include "svm_util.h"
 #include "vmx.h"
 
@@ -187,68 +187,100 @@ static void guest_code(uint64_t index, void *nested)
 	GUEST_DONE();
 }
 
+static uint64_t nr_rounds;
+static bool floods;
+
+/* All rounds. */
+FIXTURE(nested) {
+	struct excl_vm ev;
+	volatile typeof(g) *s;
+	struct excl_counters before, after;
+	uint64_t fast;
+};
+
+FIXTURE_SETUP(nested)
+{
+	struct excl_vm *ev = &self->ev;
+	vm_vaddr_t nested;
+
+	excl_vm_direct_timer(ev);
+	excl_vm_create(ev, NR, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, VECTOR, on_vector);
+	vm_install_exception_handler(ev->vm, SELF_VECTOR, on_self);
+	vm_install_exception_handler(ev->vm, REPLY_VECTOR, on_reply);
+	if (kvm_cpu_has(X86_FEATURE_SVM))
+		vcpu_alloc_svm(ev->vm, &nested);
+	else
+		vcpu_alloc_vmx(ev->vm, &nested);
+	vcpu_args_set(ev->vcpus[0], 2, (uint64_t)0, nested);
+	self->s = excl_shared(ev, g);
+	self->s->rounds = nr_rounds;
+	self->s->period = excl_in_qemu() ? QEMU_PERIOD : 1;
+	excl_counters_read(ev->vcpus[0], &self->before);
+	excl_vm_start(ev);
+	EXPECT_TRUE(excl_wait(ev, self->s->stop, 60));
+	excl_counters_read(ev->vcpus[0], &self->after);
+	excl_counters_delta("vCPU 0", &self->before, &self->after);
+	self->fast = self->after.ipi_fast - self->before.ipi_fast;
+	ksft_print_msg("%lu rounds, %lu taken by the other, %lu of the nested guest's own, %lu by it, %lu wrong, %lu in assembly\n",
+		       self->s->done, self->s->taken, self->s->self_taken,
+		       self->s->reply_taken, self->s->wrong, self->fast);
+}
+
+FIXTURE_TEARDOWN(nested)
+{
+	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(nested, guest_has_each_ipi_come_once, EXCL_CASE_S)
+{
+	EXPECT_EQ(0, self->s->wrong);
+	EXPECT_EQ(nr_rounds, self->s->done);
+	EXPECT_EQ(nr_rounds * (NESTED_IPIS + 1), self->s->taken);
+}
+
+TEST_F_TIMEOUT(nested, guest_runs_on_a_detached_vcpu, EXCL_CASE_S)
+{
+	EXPECT_GE(self->after.detaches - self->before.detaches, nr_rounds);
+}
+
+/* Those of its hypervisor do. */
+TEST_F_TIMEOUT(nested, guest_sends_none_in_assembly, EXCL_CASE_S)
+{
+	if (excl_have_fast_ipis()) {
+		EXPECT_GE(self->fast, nr_rounds - nr_rounds / 10);
+		EXPECT_LE(self->fast, nr_rounds);
+	} else {
+		EXPECT_EQ(0, self->fast);
+	}
+}
+
+TEST_F_TIMEOUT(nested, guest_is_entered_under_a_storm, EXCL_CASE_S)
+{
+	struct excl_counters storm;
+
+	ASSERT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_counters_read(self->ev.vcpus[0], &storm);
+	ksft_print_msg("under a storm: %lu rounds, %lu in the nested guest, %lu storms\n",
+		       self->s->storm_rounds, self->s->in_storm,
+		       storm.storms - self->after.storms);
+	EXPECT_EQ(STORM_ROUNDS, self->s->storm_rounds);
+	EXPECT_EQ(STORM_ROUNDS, self->s->in_storm);
+	EXPECT_TRUE(!floods || storm.storms != self->after.storms);
+}
+
 int main(int argc, char **argv)
 {
-	struct excl_counters before, after;
-	struct excl_vm ev = {};
-	volatile typeof(g) *s;
-	vm_vaddr_t nested;
-	bool ok, floods;
-	uint64_t fast;
-
-	ksft_print_header();
 	excl_require(NR);
 	/* There is no storm to be had from QEMU's timer. */
 	floods = !excl_in_qemu() && !excl_stock();
-	ksft_set_plan(4 + floods);
 	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
 		ksft_exit_skip("KVM here runs no nested guests: load its module with nested=1\n");
-
+	nr_rounds = excl_arg(argc, argv, 1, 300);
+	/* Behind the last case, of which some may have ended without their teardown. */
 	excl_shortest_timer_raise();
-	excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, NR, guest_code);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
-	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
-	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_self);
-	vm_install_exception_handler(ev.vm, REPLY_VECTOR, on_reply);
-	if (kvm_cpu_has(X86_FEATURE_SVM))
-		vcpu_alloc_svm(ev.vm, &nested);
-	else
-		vcpu_alloc_vmx(ev.vm, &nested);
-	vcpu_args_set(ev.vcpus[0], 2, (uint64_t)0, nested);
-	s = excl_shared(&ev, g);
-	s->rounds = excl_arg(argc, argv, 1, 300);
-	s->period = excl_in_qemu() ? QEMU_PERIOD : 1;
-	excl_counters_read(ev.vcpus[0], &before);
-	excl_vm_start(&ev);
-	ok = excl_wait(&ev, s->stop, 60);
-	excl_counters_read(ev.vcpus[0], &after);
-	excl_counters_delta("vCPU 0", &before, &after);
-	fast = after.ipi_fast - before.ipi_fast;
-	ksft_print_msg("%lu rounds, %lu taken by the other, %lu of the nested guest's own, %lu by it, %lu wrong, %lu in assembly\n",
-		       s->done, s->taken, s->self_taken, s->reply_taken, s->wrong, fast);
-	ksft_test_result(ok && !s->wrong && s->done == s->rounds &&
-			 s->taken == s->rounds * (NESTED_IPIS + 1),
-			 "IPIs from and to a nested guest: each exactly once\n");
-	ksft_test_result(ok && after.detaches - before.detaches >= s->rounds,
-			 "the vCPU is detached while it runs one\n");
-	ksft_test_result(ok && (excl_have_fast_ipis() ?
-				fast >= s->rounds - s->rounds / 10 && fast <= s->rounds :
-				!fast),
-			 "those of its hypervisor go in assembly, its own do not\n");
-
-	ok = ok && excl_vm_join(&ev, 20);
-	before = after;
-	excl_counters_read(ev.vcpus[0], &after);
-	ksft_print_msg("under a storm: %lu rounds, %lu in the nested guest, %lu storms\n",
-		       s->storm_rounds, s->in_storm, after.storms - before.storms);
-	ksft_test_result(ok && s->storm_rounds == STORM_ROUNDS && s->in_storm == STORM_ROUNDS,
-			 "a nested guest is entered under a storm\n");
-	if (floods)
-		ksft_test_result(ok && after.storms != before.storms, "there was a storm\n");
-	excl_vm_destroy(&ev);
-	excl_shortest_timer_put_back();
-	if (!ok)
-		ksft_exit_fail_msg("the guest hangs\n");
-	ksft_finished();
+	atexit(excl_shortest_timer_put_back);
+	return excl_harness_run(argc, argv);
 }

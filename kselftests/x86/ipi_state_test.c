@@ -14,8 +14,8 @@
  */
 #include <stddef.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		3
 #define FIRST_VECTOR	0xa1
@@ -294,48 +294,76 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
+static uint64_t nr_rounds;
+
+FIXTURE(ipi) {
+	struct excl_vm ev;
+	volatile typeof(g) *v;
+};
+
+FIXTURE_VARIANT(ipi) {
+	enum step step;
+};
+
+FIXTURE_VARIANT_ADD(ipi, plain) {
+	.step = PLAIN,
+};
+
+FIXTURE_VARIANT_ADD(ipi, wide_rcx) {
+	.step = WIDE,
+};
+
+FIXTURE_VARIANT_ADD(ipi, single_stepped) {
+	.step = STEPPED,
+};
+
+FIXTURE_VARIANT_ADD(ipi, behind_sti) {
+	.step = SHADOW,
+};
+
+FIXTURE_SETUP(ipi)
+{
+	excl_vm_create(&self->ev, NR, guest_code);
+	vm_install_exception_handler(self->ev.vm, VECTOR, on_vector);
+	vm_install_exception_handler(self->ev.vm, FIRST_VECTOR, on_first_vector);
+	vm_install_exception_handler(self->ev.vm, DB_VECTOR, on_trap);
+	self->v = excl_shared(&self->ev, g);
+	self->v->rounds = nr_rounds;
+	self->v->done = variant->step;
+	self->v->step_to = variant->step;
+	excl_vm_start(&self->ev);
+}
+
+FIXTURE_TEARDOWN(ipi)
+{
+	self->v->step_to = NR_STEPS + 1;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(ipi, leaves_what_the_instruction_leaves, EXCL_CASE_S)
+{
+	uint64_t fast, most = variant->step == STEPPED ? 0 : NR_WAYS * nr_rounds;
+	struct excl_vm *ev = &self->ev;
+	volatile typeof(g) *v = self->v;
+	struct excl_counters c0, c1;
+
+	excl_counters_read(ev->vcpus[0], &c0);
+	v->step_to = variant->step + 1;
+	ASSERT_TRUE(excl_wait(ev, v->done == v->step_to, 60));
+	excl_counters_read(ev->vcpus[0], &c1);
+	fast = c1.ipi_fast - c0.ipi_fast;
+	ksft_print_msg("%s: %lu IPIs, %lu exits in C, %lu in assembly, %lu wrong\n",
+		       names[variant->step], NR_WAYS * nr_rounds, c1.exits - c0.exits, fast,
+		       v->wrong);
+	EXPECT_EQ(0, v->wrong);
+	/* In the shadow all but those in it may go in assembly. */
+	EXPECT_LE(fast, most);
+}
+
 int main(int argc, char **argv)
 {
-	struct excl_counters c0, c1;
-	struct excl_vm ev = {};
-	volatile typeof(g) *v;
-	uint64_t wrong, fast, most;
-	int step;
-	bool ok;
-
-	ksft_print_header();
 	excl_require(NR);
-	ksft_set_plan(NR_STEPS);
-
-	excl_vm_create(&ev, NR, guest_code);
-	vm_install_exception_handler(ev.vm, VECTOR, on_vector);
-	vm_install_exception_handler(ev.vm, FIRST_VECTOR, on_first_vector);
-	vm_install_exception_handler(ev.vm, DB_VECTOR, on_trap);
-	v = excl_shared(&ev, g);
-	v->rounds = excl_arg(argc, argv, 1, 200);
-	excl_vm_start(&ev);
-
-	for (step = 0; step < NR_STEPS; step++) {
-		wrong = v->wrong;
-		excl_counters_read(ev.vcpus[0], &c0);
-		v->step_to = step + 1;
-		ok = excl_wait(&ev, v->done == step + 1, 60);
-		excl_counters_read(ev.vcpus[0], &c1);
-		wrong = v->wrong - wrong;
-		fast = c1.ipi_fast - c0.ipi_fast;
-		ksft_print_msg("%s: %lu IPIs, %lu exits in C, %lu in assembly, %lu wrong\n",
-			       names[step], NR_WAYS * v->rounds, c1.exits - c0.exits, fast,
-			       wrong);
-		/* In the last step all but those in the shadow may go in assembly. */
-		most = step == STEPPED ? 0 : NR_WAYS * v->rounds;
-		ksft_test_result(ok && !wrong && fast <= most, "%s\n", names[step]);
-		if (!ok)
-			break;
-	}
-	v->step_to = NR_STEPS + 1;
-	ok = excl_vm_join(&ev, 20) && ok;
-	excl_vm_destroy(&ev);
-	if (!ok)
-		ksft_exit_fail_msg("the guest hangs\n");
-	ksft_finished();
+	nr_rounds = excl_arg(argc, argv, 1, 200);
+	return excl_harness_run(argc, argv);
 }

@@ -15,8 +15,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		2
 #define TIMER_VECTOR	0x51
@@ -224,7 +224,7 @@ static bool kill_vmm(void)
 	pid_t pid;
 
 	TEST_ASSERT(!pipe(fds), "pipe");
-	pid = fork();
+	pid = excl_fork();
 	if (!pid) {
 		struct excl_vm ev;
 
@@ -244,56 +244,88 @@ static bool kill_vmm(void)
 	return ready == 'y' && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
-static const struct {
-	const char *name;
-	bool (*run)(void);
-} ways[] = {
-	{ "claim and close", claim_alone },
-	{ "VM closed, then context", close_after_vm },
-	{ "context closed, then VM", close_before_vm },
-	{ "context closed while the guest runs", close_while_running },
-	{ "unbind and bind while the guest runs", unbind_bind },
-	{ "VMM killed with SIGKILL", kill_vmm },
+/* Of the soak in kselftests/tests. */
+#define RELEASE_S	900
+
+static struct excl_snapshot before;
+static uint64_t rounds;
+
+/* A way to give CPUs back. */
+FIXTURE(way) {
 };
+
+FIXTURE_VARIANT(way) {
+	bool (*run)(void);
+};
+
+FIXTURE_VARIANT_ADD(way, claim_and_close) {
+	.run = claim_alone,
+};
+
+FIXTURE_VARIANT_ADD(way, vm_then_context) {
+	.run = close_after_vm,
+};
+
+FIXTURE_VARIANT_ADD(way, context_then_vm) {
+	.run = close_before_vm,
+};
+
+FIXTURE_VARIANT_ADD(way, context_while_the_guest_runs) {
+	.run = close_while_running,
+};
+
+FIXTURE_VARIANT_ADD(way, unbind_while_the_guest_runs) {
+	.run = unbind_bind,
+};
+
+FIXTURE_VARIANT_ADD(way, vmm_killed) {
+	.run = kill_vmm,
+};
+
+FIXTURE_SETUP(way)
+{
+}
+
+FIXTURE_TEARDOWN(way)
+{
+}
+
+TEST_F_TIMEOUT(way, leaves_the_host_as_before, RELEASE_S)
+{
+	uint64_t start = excl_now_ns(), i;
+	bool ok = true;
+
+	for (i = 0; ok && i < rounds; i++)
+		ok = variant->run() && excl_wait_free(NR);
+	EXPECT_TRUE(ok);
+	ksft_print_msg("after %lu ms\n", (excl_now_ns() - start) / 1000000);
+
+	start = excl_now_ns();
+	EXPECT_TRUE(excl_snapshot_restored(&before));
+	ksft_print_msg("looked for %lu ms\n", (excl_now_ns() - start) / 1000000);
+}
+
+TEST(module_that_is_busy_is_not_unloaded)
+{
+	int fd, r;
+
+	if (excl_stock())
+		SKIP(return, "no module");
+	fd = excl_open();
+	ASSERT_LE(0, fd);
+	r = syscall(SYS_delete_module, "kvm_exclusive", O_NONBLOCK) ? errno : 0;
+	ksft_print_msg("rmmod while busy: %s\n", strerror(r));
+	EXPECT_TRUE(r == EWOULDBLOCK || r == EBUSY);
+	close(fd);
+}
 
 int main(int argc, char **argv)
 {
-	struct excl_snapshot before;
-	uint64_t rounds, start, j;
-	unsigned int i;
-	bool ok;
-	int fd, r;
-
-	ksft_print_header();
 	excl_require(NR);
 	rounds = excl_arg(argc, argv, 1, 3);
 	period_us = excl_arg(argc, argv, 2, 300);
-	ksft_set_plan(2 * ARRAY_SIZE(ways) + 1);
-
+	/* Once, as it reads all symbols of the kernel, and before any case has claimed. */
 	excl_snapshot_take(&before);
 	ksft_print_msg("a snapshot has %zu lines\n", before.nr);
-	for (i = 0; i < ARRAY_SIZE(ways); i++) {
-		start = excl_now_ns();
-		for (ok = true, j = 0; ok && j < rounds; j++)
-			ok = ways[i].run() && excl_wait_free(NR);
-		ksft_print_msg("after %lu ms\n", (excl_now_ns() - start) / 1000000);
-		ksft_test_result(ok, "%s\n", ways[i].name);
-
-		start = excl_now_ns();
-		ok = excl_snapshot_restored(&before);
-		ksft_print_msg("looked for %lu ms\n", (excl_now_ns() - start) / 1000000);
-		ksft_test_result(ok, "%s: the host is as before\n", ways[i].name);
-	}
-
-	if (excl_stock()) {
-		ksft_test_result_skip("rmmod while busy - no module\n");
-	} else {
-		fd = excl_open();
-		r = syscall(SYS_delete_module, "kvm_exclusive", O_NONBLOCK);
-		ksft_print_msg("rmmod while busy: %d, %s\n", r, strerror(errno));
-		ksft_test_result(fd >= 0 && r && (errno == EWOULDBLOCK || errno == EBUSY),
-				 "rmmod while busy is refused\n");
-		close(fd);
-	}
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }

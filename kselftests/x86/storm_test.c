@@ -25,8 +25,8 @@
  */
 #include <sys/eventfd.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define TIMER_VECTOR	0x51
 #define IPI_VECTOR	0x71
@@ -181,83 +181,106 @@ static void *fire_irqfd(void *arg)
 	return NULL;
 }
 
-int main(int argc, char **argv)
-{
-	struct excl_vm ev = { .on_exit = on_io, .on_signal = on_signal };
-	struct excl_counters c0, c1;
-	const char *how = argc > 3 ? argv[3] : "";
-	struct kvm_irq_routing *routing;
-	struct kvm_irqfd irqfd = { .gsi = GSI };
-	uint64_t signals = 0, outs = -1UL;
+/* Of the soak in kselftests/tests. */
+#define STORM_S		1800
+
+static uint64_t nr_outs, timer_us;
+static const char *how = "";
+
+FIXTURE(storm) {
+	struct excl_vm ev;
+	struct excl_counters c0;
 	pthread_t thread;
-	bool ok;
+};
 
-	ksft_print_header();
-	if (*how && strcmp(how, "eoi-first") && strcmp(how, "deadline"))
-		ksft_exit_fail_msg("neither eoi-first nor deadline: %s\n", how);
-	excl_require(2);
+FIXTURE_SETUP(storm)
+{
+	struct kvm_irqfd irqfd = { .gsi = GSI };
+	struct excl_vm *ev = &self->ev;
+	struct kvm_irq_routing *routing;
+
+	ev->on_exit = on_io;
+	ev->on_signal = on_signal;
 	/* Direct where the VM has the host's TSC. */
-	ev.new_vm = !strcmp(how, "deadline");
-	TEST_REQUIRE(!ev.new_vm || kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
-	ksft_set_plan(6);
-
-	excl_vm_create(&ev, 2, guest_code);
-	if (ev.new_vm)
-		vcpu_set_cpuid_feature(ev.vcpus[0], X86_FEATURE_TSC_DEADLINE_TIMER);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
-	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
-	vm_install_exception_handler(ev.vm, IRQFD_VECTOR, on_irqfd);
+	ev->new_vm = !strcmp(how, "deadline");
+	excl_vm_create(ev, 2, guest_code);
+	if (ev->new_vm)
+		vcpu_set_cpuid_feature(ev->vcpus[0], X86_FEATURE_TSC_DEADLINE_TIMER);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_ipi);
+	vm_install_exception_handler(ev->vm, IRQFD_VECTOR, on_irqfd);
 	routing = excl_routing_create();
 	excl_routing_add_msi(routing, GSI, 0, IRQFD_VECTOR);
-	kvm_gsi_routing_write(ev.vm, routing);
+	kvm_gsi_routing_write(ev->vm, routing);
 	eventfd_fd = eventfd(0, EFD_CLOEXEC);
 	irqfd.fd = eventfd_fd;
-	vm_ioctl(ev.vm, KVM_IRQFD, &irqfd);
+	vm_ioctl(ev->vm, KVM_IRQFD, &irqfd);
 
-	host = excl_shared(&ev, g);
-	host->iterations = excl_arg(argc, argv, 1, 2000);
-	host->timer_us = excl_arg(argc, argv, 2, 50);
+	host = excl_shared(ev, g);
+	host->iterations = nr_outs;
+	host->timer_us = timer_us;
 	host->eoi_first = !strcmp(how, "eoi-first");
-	host->deadline = ev.new_vm;
-	excl_counters_read(ev.vcpus[0], &c0);
-	excl_vm_start(&ev);
-	TEST_ASSERT(!pthread_create(&thread, NULL, fire_irqfd, &ev), "pthread_create");
+	host->deadline = ev->new_vm;
+	excl_counters_read(ev->vcpus[0], &self->c0);
+	excl_vm_start(ev);
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, fire_irqfd, ev));
+}
 
-	while (!host->done && !excl_vm_failed(&ev) && signals < 200000) {
+FIXTURE_TEARDOWN(storm)
+{
+	excl_vm_destroy(&self->ev);
+}
+
+/* All of it is said of the same storm. */
+TEST_F_TIMEOUT(storm, has_no_interrupt_lost_or_doubled, STORM_S)
+{
+	uint64_t signals = 0, outs = -1UL;
+	struct excl_vm *ev = &self->ev;
+	struct excl_counters c1;
+
+	while (!host->done && !excl_vm_failed(ev) && signals < 200000) {
 		/* A signal for each step at most, or a slow host would take no step. */
 		if (!host->stop && host->outs != outs) {
 			outs = host->outs;
-			excl_vm_signal(&ev, 0);
+			excl_vm_signal(ev, 0);
 			signals++;
 		}
 		usleep(300);
 	}
-	pthread_join(thread, NULL);
-	ok = excl_vm_join(&ev, 60);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta("vCPU 0", &c0, &c1);
+	pthread_join(self->thread, NULL);
+	EXPECT_TRUE(excl_vm_join(ev, 60));
+	excl_counters_read(ev->vcpus[0], &c1);
+	excl_counters_delta("vCPU 0", &self->c0, &c1);
 	ksft_print_msg("outs %lu of %lu, signals %lu sent and %lu seen\n", outs_seen,
 		       host->iterations, signals, signals_seen);
 	ksft_print_msg("timer %lu of %lu, IPI %lu of %lu, irqfd %lu of %lu, lost %lu, doubled %lu\n",
 		       host->timer, host->armed, host->ipi, host->ipi_sent,
 		       host->irqfd, host->irqfd_sent, host->lost, host->doubled);
-	if (host->lost)
-		ksft_print_msg("timer: TMICT %lu, TMCCT %lu, LVTT %#lx, IRR %lu, ISR %lu, PPR %#lx\n",
-			       host->tmict, host->tmcct, host->lvtt, host->irr, host->isr,
-			       host->ppr);
-	ksft_test_result(ok && !host->lost, "the run comes to its end\n");
-	ksft_test_result(outs_seen == host->iterations, "every port write is seen once\n");
-	ksft_test_result(host->timer && host->timer == host->armed && !host->doubled,
-			 "timer: armed equals fired\n");
-	ksft_test_result(host->ipi && host->ipi == host->ipi_sent,
-			 "IPI: sent equals received\n");
-	ksft_test_result(host->irqfd && host->irqfd == host->irqfd_sent,
-			 "irqfd: sent equals received\n");
-	if (excl_stock())
-		ksft_test_result_skip("attached again after each exit - not exclusive\n");
-	else
-		ksft_test_result(c1.attaches - c0.attaches >= host->iterations / 2,
-				 "attached again after exits\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	EXPECT_EQ(0, host->lost) {
+		TH_LOG("timer: TMICT %lu, TMCCT %lu, LVTT %#lx, IRR %lu, ISR %lu, PPR %#lx",
+		       host->tmict, host->tmcct, host->lvtt, host->irr, host->isr, host->ppr);
+	}
+	EXPECT_EQ(host->iterations, outs_seen);
+	EXPECT_NE(0, host->timer);
+	EXPECT_EQ(host->armed, host->timer);
+	EXPECT_EQ(0, host->doubled);
+	EXPECT_NE(0, host->ipi);
+	EXPECT_EQ(host->ipi_sent, host->ipi);
+	EXPECT_NE(0, host->irqfd);
+	EXPECT_EQ(host->irqfd_sent, host->irqfd);
+	/* Attached again after its exits. */
+	EXPECT_TRUE(excl_stock() || c1.attaches - self->c0.attaches >= host->iterations / 2);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 3 && argv[3][0] != '-')
+		how = argv[3];
+	if (*how && strcmp(how, "eoi-first") && strcmp(how, "deadline"))
+		ksft_exit_fail_msg("neither eoi-first nor deadline: %s\n", how);
+	excl_require(2);
+	TEST_REQUIRE(strcmp(how, "deadline") || kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
+	nr_outs = excl_arg(argc, argv, 1, 2000);
+	timer_us = excl_arg(argc, argv, 2, 50);
+	return excl_harness_run(argc, argv);
 }
