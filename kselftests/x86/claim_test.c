@@ -14,13 +14,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "excl.h"
+#include "harness.h"
 
 #define CGROUP		"/sys/fs/cgroup"
 #define GROUP		CGROUP "/excl_claim_test"
 #define V1		"/tmp/excl_cpuset_v1"
 #define V1_GROUP	V1 "/excl_claim_test"
-#define V1_RESULTS	4
 #define RPS_CPUS	"/sys/class/net/lo/queues/rx-0/rps_cpus"
 #define NAME		"pinned-here"
 
@@ -48,9 +47,8 @@ static bool is_pinned_to(pid_t pid, int cpu)
 /* A process of its own, which says where it runs. */
 static pid_t start_child(int cpu)
 {
-	pid_t pid = fork();
+	pid_t pid = excl_fork();
 
-	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	if (pid) {
 		usleep(50000);
 		return pid;
@@ -101,40 +99,92 @@ static bool claims(int wrong, uint32_t flags, int target, struct kvm_excl_claim_
 	return r == wrong;
 }
 
-static void pinned_task(void)
+/* A task that has no other CPU than one of those that are claimed. */
+FIXTURE(pinned) {
+	pid_t pid;
+	int pidfd;
+};
+
+FIXTURE_VARIANT(pinned) {
+	int which;
+};
+
+FIXTURE_VARIANT_ADD(pinned, to_the_first) {
+	.which = 0,
+};
+
+FIXTURE_VARIANT_ADD(pinned, to_the_second) {
+	.which = 1,
+};
+
+FIXTURE_SETUP(pinned)
+{
+	self->pid = start_child(cpus[variant->which]);
+	self->pidfd = syscall(SYS_pidfd_open, self->pid, 0);
+	ASSERT_LE(0, self->pidfd);
+}
+
+FIXTURE_TEARDOWN(pinned)
+{
+	close(self->pidfd);
+	if (self->pid)
+		end_child(self->pid);
+}
+
+TEST_F_TIMEOUT(pinned, task_is_named, EXCL_CASE_S)
 {
 	struct kvm_excl_claim_cpus claim;
-	int ctx, pidfd;
-	pid_t pid;
 
-	pid = start_child(cpus[1]);
-	ksft_test_result(claims(EBUSY, 0, 0, &claim) &&
-			 claim.obstacle == KVM_EXCL_OBSTACLE_PINNED &&
-			 claim.obstacle_cpu == cpus[1] && claim.obstacle_id == pid &&
-			 !strcmp(claim.obstacle_name, NAME),
-			 "a task that is pinned there is named\n");
-	ksft_test_result(child_runs(cpus[1], false), "and stays where it is\n");
-
-	pidfd = syscall(SYS_pidfd_open, pid, 0);
-	ksft_test_result(claims(0, KVM_EXCL_CLAIM_FOR_PID, pidfd, &claim),
-			 "it is not in its own way\n");
-	close(pidfd);
-
-	ctx = excl_open();
-	ksft_test_result(!excl_claim_for(ctx, cpus, 2, KVM_EXCL_CLAIM_PINNED, 0, &claim) &&
-			 child_runs(cpus[1], true) && is_pinned_to(pid, cpus[1]),
-			 "CLAIM_PINNED: it runs elsewhere, and keeps its mask\n");
-	close(ctx);
-	ksft_test_result(child_runs(cpus[1], false), "it is back after the release\n");
-	end_child(pid);
-
-	/* Another one that is owned is none that is left. */
-	pid = start_child(cpus[0]);
-	ksft_test_result(claims(EBUSY, 0, 0, &claim) && claim.obstacle_id == pid &&
-			 claim.obstacle_cpu == cpus[0], "so is one on the first CPU\n");
-	end_child(pid);
-	ksft_test_result(claims(0, 0, 0, &claim), "nothing else is in the way\n");
+	/* That the other one is owned first does not leave it a CPU. */
+	EXPECT_TRUE(claims(EBUSY, 0, 0, &claim));
+	EXPECT_EQ(KVM_EXCL_OBSTACLE_PINNED, claim.obstacle);
+	EXPECT_EQ(cpus[variant->which], claim.obstacle_cpu);
+	EXPECT_EQ(self->pid, claim.obstacle_id);
+	EXPECT_STREQ(NAME, claim.obstacle_name);
 }
+
+TEST_F_TIMEOUT(pinned, task_stays_where_it_is, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	ASSERT_TRUE(claims(EBUSY, 0, 0, &claim));
+	EXPECT_TRUE(child_runs(cpus[variant->which], false));
+}
+
+TEST_F_TIMEOUT(pinned, task_is_not_in_its_own_way, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(0, KVM_EXCL_CLAIM_FOR_PID, self->pidfd, &claim));
+}
+
+TEST_F_TIMEOUT(pinned, task_is_moved_until_the_release, EXCL_CASE_S)
+{
+	int ctx = excl_open(), cpu = cpus[variant->which];
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_EQ(0, excl_claim_for(ctx, cpus, 2, KVM_EXCL_CLAIM_PINNED, 0, &claim));
+	EXPECT_TRUE(child_runs(cpu, true));
+	EXPECT_TRUE(is_pinned_to(self->pid, cpu));
+	close(ctx);
+	EXPECT_TRUE(child_runs(cpu, false));
+}
+
+TEST_F_TIMEOUT(pinned, task_that_has_ended_leaves_nothing_in_the_way, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	end_child(self->pid);
+	self->pid = 0;
+	EXPECT_TRUE(claims(0, 0, 0, &claim));
+}
+
+/* A thread of the process that claims, which has a VM, too. */
+FIXTURE(own) {
+	struct kvm_vm *vm;
+	pthread_t thread;
+	volatile int stop;
+};
 
 static void *own_thread(void *stop)
 {
@@ -144,73 +194,120 @@ static void *own_thread(void *stop)
 	return NULL;
 }
 
-static void own_tasks(void)
+FIXTURE_SETUP(own)
 {
-	struct kvm_excl_claim_cpus claim;
-	struct kvm_vm *vm = vm_create(1);
-	pthread_t thread;
-	int stop = 0;
-
-	TEST_ASSERT(!pthread_create(&thread, NULL, own_thread, &stop), "pthread_create");
+	self->vm = vm_create(1);
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, own_thread, (void *)&self->stop));
 	usleep(50000);
-	ksft_test_result(claims(0, 0, 0, &claim), "a thread of the caller's is not in the way\n");
-	ksft_test_result(claims(0, KVM_EXCL_CLAIM_FOR_VM, vm->fd, &claim),
-			 "nor one of the VM's process\n");
-	stop = 1;
-	pthread_join(thread, NULL);
-	kvm_vm_free(vm);
 }
 
-static void bad_target(void)
+FIXTURE_TEARDOWN(own)
+{
+	self->stop = 1;
+	pthread_join(self->thread, NULL);
+	kvm_vm_free(self->vm);
+}
+
+TEST_F_TIMEOUT(own, thread_of_the_caller_is_not_in_the_way, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(0, 0, 0, &claim));
+}
+
+TEST_F_TIMEOUT(own, thread_of_the_vms_process_is_not_in_the_way, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(0, KVM_EXCL_CLAIM_FOR_VM, self->vm->fd, &claim));
+}
+
+FIXTURE(target) {
+	int null;
+};
+
+FIXTURE_SETUP(target)
+{
+	self->null = open("/dev/null", O_RDONLY);
+	ASSERT_LE(0, self->null);
+}
+
+FIXTURE_TEARDOWN(target)
+{
+	close(self->null);
+}
+
+TEST_F_TIMEOUT(target, takes_one_flag, EXCL_CASE_S)
 {
 	const uint32_t both = KVM_EXCL_CLAIM_FOR_VM | KVM_EXCL_CLAIM_FOR_PID;
 	struct kvm_excl_claim_cpus claim;
-	int null = open("/dev/null", O_RDONLY);
 
-	ksft_test_result(claims(EINVAL, 0, 1, &claim), "a target without a flag: EINVAL\n");
-	ksft_test_result(claims(EINVAL, both, null, &claim), "both flags: EINVAL\n");
-	ksft_test_result(claims(EINVAL, KVM_EXCL_CLAIM_FOR_VM, null, &claim),
-			 "no VM: EINVAL\n");
-	ksft_test_result(claims(EBADF, KVM_EXCL_CLAIM_FOR_VM, -1, &claim) &&
-			 claims(EBADF, KVM_EXCL_CLAIM_FOR_PID, -1, &claim),
-			 "no open file: EBADF\n");
-	close(null);
+	EXPECT_TRUE(claims(EINVAL, 0, 1, &claim));
+	EXPECT_TRUE(claims(EINVAL, both, self->null, &claim));
 }
 
-static void partition(void)
+TEST_F_TIMEOUT(target, is_a_vm_or_a_process, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(EINVAL, KVM_EXCL_CLAIM_FOR_VM, self->null, &claim));
+	EXPECT_TRUE(claims(EBADF, KVM_EXCL_CLAIM_FOR_VM, -1, &claim));
+	EXPECT_TRUE(claims(EBADF, KVM_EXCL_CLAIM_FOR_PID, -1, &claim));
+}
+
+/* A cpuset partition that has the CPUs. */
+FIXTURE(partition) {
+};
+
+FIXTURE_SETUP(partition)
+{
+	char text[32];
+
+	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpuset");
+	ASSERT_TRUE(!mkdir(GROUP, 0755) || errno == EEXIST);
+	snprintf(text, sizeof(text), "%u-%u", cpus[0], cpus[1]);
+	EXPECT_EQ(0, excl_write_file(GROUP "/cpuset.cpus", text));
+	EXPECT_EQ(0, excl_write_file(GROUP "/cpuset.cpus.partition", "root"));
+}
+
+FIXTURE_TEARDOWN(partition)
+{
+	excl_write_file(GROUP "/cpuset.cpus.partition", "member");
+	usleep(100000);
+	if (rmdir(GROUP))
+		ksft_print_msg("rmdir: %s\n", strerror(errno));
+}
+
+TEST_F_TIMEOUT(partition, is_named, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(EBUSY, 0, 0, &claim));
+	EXPECT_EQ(KVM_EXCL_OBSTACLE_PARTITION, claim.obstacle);
+	EXPECT_STREQ(GROUP + strlen(CGROUP), claim.obstacle_name);
+}
+
+TEST_F_TIMEOUT(partition, has_its_cpus_taken_if_asked_for, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	EXPECT_TRUE(claims(0, KVM_EXCL_CLAIM_PINNED, 0, &claim));
+}
+
+TEST_F_TIMEOUT(partition, is_not_in_the_way_of_what_is_in_it, EXCL_CASE_S)
 {
 	struct kvm_excl_claim_cpus claim;
 	char text[32];
 	int pidfd;
 	pid_t pid;
 
-	excl_write_file(CGROUP "/cgroup.subtree_control", "+cpuset");
-	if (mkdir(GROUP, 0755) && errno != EEXIST)
-		ksft_exit_fail_msg("mkdir: %s\n", strerror(errno));
-	snprintf(text, sizeof(text), "%u-%u", cpus[0], cpus[1]);
-	ksft_test_result(!excl_write_file(GROUP "/cpuset.cpus", text) &&
-			 !excl_write_file(GROUP "/cpuset.cpus.partition", "root"),
-			 "a partition has the CPUs\n");
-	ksft_test_result(claims(EBUSY, 0, 0, &claim) &&
-			 claim.obstacle == KVM_EXCL_OBSTACLE_PARTITION &&
-			 !strcmp(claim.obstacle_name, GROUP + strlen(CGROUP)),
-			 "it is named\n");
-	ksft_test_result(claims(0, KVM_EXCL_CLAIM_PINNED, 0, &claim),
-			 "CLAIM_PINNED takes its CPUs\n");
-
 	pid = start_child(-1);
 	snprintf(text, sizeof(text), "%d", pid);
-	TEST_ASSERT(!excl_write_file(GROUP "/cgroup.procs", text), "cgroup.procs: %s",
-		    strerror(errno));
+	EXPECT_EQ(0, excl_write_file(GROUP "/cgroup.procs", text));
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
-	ksft_test_result(claims(0, KVM_EXCL_CLAIM_FOR_PID, pidfd, &claim),
-			 "it is not in the way of what is in it\n");
+	EXPECT_TRUE(claims(0, KVM_EXCL_CLAIM_FOR_PID, pidfd, &claim));
 	close(pidfd);
 	end_child(pid);
-	excl_write_file(GROUP "/cpuset.cpus.partition", "member");
-	usleep(100000);
-	if (rmdir(GROUP))
-		ksft_print_msg("rmdir: %s\n", strerror(errno));
 }
 
 /*
@@ -237,90 +334,114 @@ static bool mount_v1(bool *absent)
 	return false;
 }
 
-/* What a user has put into a cpuset of these CPUs is pinned there. */
-static void cpuset_v1(void)
+/*
+ * The tests after this one have version 2 again.  A hierarchy ends with an unmount
+ * that finds its last group gone, which takes a while.
+ */
+static bool version_2_comes_back(void)
 {
-	struct kvm_excl_claim_cpus claim;
-	bool absent, ok;
-	char text[32];
-	pid_t pid;
-	int ctx, i;
+	int i;
 
-	ok = mount_v1(&absent);
-	if (absent) {
-		for (i = 0; i < V1_RESULTS; i++)
-			ksft_test_result_skip("a cpuset of version 1 - not in this kernel\n");
-		return;
-	}
-	ok = ok && (!mkdir(V1_GROUP, 0755) || errno == EEXIST);
-	snprintf(text, sizeof(text), "%u", cpus[1]);
-	ok = ok && !excl_write_file(V1_GROUP "/cpuset.cpus", text) &&
-	     !excl_write_file(V1_GROUP "/cpuset.mems", "0");
-	pid = start_child(-1);
-	snprintf(text, sizeof(text), "%d", pid);
-	ok = ok && !excl_write_file(V1_GROUP "/tasks", text);
-	ksft_test_result(ok && child_runs(cpus[1], false), "a cpuset of version 1 has a CPU\n");
-	ksft_test_result(ok && claims(EBUSY, 0, 0, &claim) &&
-			 claim.obstacle == KVM_EXCL_OBSTACLE_PINNED && claim.obstacle_id == pid,
-			 "who is in it is named\n");
-	ctx = excl_open();
-	ksft_test_result(ok && !excl_claim_for(ctx, cpus, 2, KVM_EXCL_CLAIM_PINNED, 0, &claim) &&
-			 child_runs(cpus[1], true) && is_pinned_to(pid, cpus[1]),
-			 "CLAIM_PINNED: it runs elsewhere, and keeps its mask\n");
-	close(ctx);
-	ksft_test_result(ok && child_runs(cpus[1], false), "it is back after the release\n");
-	end_child(pid);
-	usleep(100000);
-	if (rmdir(V1_GROUP) || umount(V1))
-		ksft_print_msg("%s: %s\n", V1, strerror(errno));
-	/*
-	 * The tests after this one have version 2 again.  A hierarchy ends with an unmount
-	 * that finds its last group gone, which takes a while.
-	 */
 	for (i = 0; i < 100; i++) {
 		if (!excl_write_file(CGROUP "/cgroup.subtree_control", "+cpuset")) {
 			rmdir(V1);
-			return;
+			return true;
 		}
 		usleep(100000);
 		/* Once more: a mount begins a new one when the old one has ended. */
 		if (i % 30 == 20 && !mount("none", V1, "cgroup", 0, "cpuset"))
 			umount(V1);
 	}
-	ksft_exit_fail_msg("the cpuset controller does not come back\n");
+	return false;
 }
 
-static void rps(void)
+/* What a user has put into a cpuset of these CPUs is pinned there. */
+FIXTURE(cpuset_v1) {
+	pid_t pid;
+};
+
+FIXTURE_SETUP(cpuset_v1)
 {
-	char all[64] = "", now[64] = "", before[64] = "";
-	bool ok;
+	bool absent;
+
+	if (!mount_v1(&absent)) {
+		ASSERT_TRUE(absent);
+		SKIP(return, "a cpuset of version 1 - not in this kernel");
+	}
+	self->pid = start_child(-1);
+}
+
+FIXTURE_TEARDOWN(cpuset_v1)
+{
+	end_child(self->pid);
+	usleep(100000);
+	if (rmdir(V1_GROUP) || umount(V1))
+		ksft_print_msg("%s: %s\n", V1, strerror(errno));
+	EXPECT_TRUE(version_2_comes_back());
+}
+
+/* In one case: to mount the hierarchy and to be rid of it again takes seconds. */
+TEST_F_TIMEOUT(cpuset_v1, pins_who_is_in_it, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+	char text[32];
 	int ctx;
 
-	ok = excl_read_file(RPS_CPUS, before, sizeof(before)) && !excl_write_file(RPS_CPUS, "f") &&
-	     excl_read_file(RPS_CPUS, all, sizeof(all));
+	ASSERT_TRUE(!mkdir(V1_GROUP, 0755) || errno == EEXIST);
+	snprintf(text, sizeof(text), "%u", cpus[1]);
+	ASSERT_EQ(0, excl_write_file(V1_GROUP "/cpuset.cpus", text));
+	ASSERT_EQ(0, excl_write_file(V1_GROUP "/cpuset.mems", "0"));
+	snprintf(text, sizeof(text), "%d", self->pid);
+	ASSERT_EQ(0, excl_write_file(V1_GROUP "/tasks", text));
+	ASSERT_TRUE(child_runs(cpus[1], false));
+
+	EXPECT_TRUE(claims(EBUSY, 0, 0, &claim));
+	EXPECT_EQ(KVM_EXCL_OBSTACLE_PINNED, claim.obstacle);
+	EXPECT_EQ(self->pid, claim.obstacle_id);
+
+	/* It runs elsewhere, and keeps its mask. */
 	ctx = excl_open();
-	ok = ok && !excl_claim_first(ctx, ARRAY_SIZE(cpus)) && !excl_write_file(RPS_CPUS, "f") &&
-	     excl_read_file(RPS_CPUS, now, sizeof(now));
+	EXPECT_EQ(0, excl_claim_for(ctx, cpus, 2, KVM_EXCL_CLAIM_PINNED, 0, &claim));
+	EXPECT_TRUE(child_runs(cpus[1], true));
+	EXPECT_TRUE(is_pinned_to(self->pid, cpus[1]));
 	close(ctx);
-	excl_write_file(RPS_CPUS, before);
-	if (strcmp(all, now))
-		ksft_print_msg("rps_cpus: %s, and %s while they are owned\n", all, now);
-	ksft_test_result(ok && !strcmp(all, now), "a mask for RPS keeps them\n");
+	EXPECT_TRUE(child_runs(cpus[1], false));
+}
+
+FIXTURE(rps) {
+	char before[64];
+};
+
+FIXTURE_SETUP(rps)
+{
+	ASSERT_TRUE(excl_read_file(RPS_CPUS, self->before, sizeof(self->before)));
+}
+
+FIXTURE_TEARDOWN(rps)
+{
+	excl_write_file(RPS_CPUS, self->before);
+}
+
+TEST_F_TIMEOUT(rps, mask_keeps_owned_cpus, EXCL_CASE_S)
+{
+	char all[64] = "", now[64] = "";
+	int ctx;
+
+	ASSERT_EQ(0, excl_write_file(RPS_CPUS, "f"));
+	ASSERT_TRUE(excl_read_file(RPS_CPUS, all, sizeof(all)));
+	ctx = excl_open();
+	ASSERT_EQ(0, excl_claim_first(ctx, ARRAY_SIZE(cpus)));
+	EXPECT_EQ(0, excl_write_file(RPS_CPUS, "f"));
+	EXPECT_TRUE(excl_read_file(RPS_CPUS, now, sizeof(now)));
+	close(ctx);
+	EXPECT_STREQ(all, now);
 }
 
 int main(int argc, char **argv)
 {
-	ksft_print_header();
 	excl_require(2);
 	TEST_REQUIRE(!excl_stock());
 	at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(at != MAP_FAILED, "mmap: %s", strerror(errno));
-	ksft_set_plan(22);
-	pinned_task();
-	own_tasks();
-	bad_target();
-	partition();
-	cpuset_v1();
-	rps();
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }

@@ -19,8 +19,8 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		2
 #define BOUND_NS	10000000000ULL
@@ -194,23 +194,60 @@ static int module_load(void)
 	return r;
 }
 
-static const struct {
+/**
+ * struct work - what needs every CPU
+ * @few: too slow for every round
+ * @kick: an owned CPU is kicked, and waited for
+ */
+struct work {
 	const char *name;
 	int (*run)(void);
-	bool few;		/* too slow for every round */
-	bool kick;		/* an owned CPU is kicked, and waited for */
-} works[] = {
-	{ "membarrier global (synchronize_rcu)", membarrier_global, true },
-	{ "membarrier private expedited", membarrier_expedited, .kick = true },
-	{ "membarrier sync core", membarrier_sync_core, .kick = true },
-	{ "TLB shootdown", tlb_shootdown, .kick = true },
-	{ "sched_setaffinity walk", affinity_walk },
-	{ "/proc/interrupts", proc_interrupts },
-	{ "work on each CPU (vm.stat_refresh)", stat_refresh, true },
-	{ "function call on an owned CPU (rdmsr)", rdmsr_on_cpu, .kick = true },
-	{ "mount and umount", mount_umount, true },
-	{ "text patching (tracepoint)", text_patching, true },
-	{ "module load and unload", module_load, true },
+	bool few;
+	bool kick;
+};
+
+static const struct work membarrier_global_work = {
+	"membarrier global (synchronize_rcu)", membarrier_global, true
+};
+
+static const struct work membarrier_expedited_work = {
+	"membarrier private expedited", membarrier_expedited, .kick = true
+};
+
+static const struct work membarrier_sync_core_work = {
+	"membarrier sync core", membarrier_sync_core, .kick = true
+};
+
+static const struct work tlb_shootdown_work = {
+	"TLB shootdown", tlb_shootdown, .kick = true
+};
+
+static const struct work affinity_walk_work = {
+	"sched_setaffinity walk", affinity_walk
+};
+
+static const struct work proc_interrupts_work = {
+	"/proc/interrupts", proc_interrupts
+};
+
+static const struct work stat_refresh_work = {
+	"work on each CPU (vm.stat_refresh)", stat_refresh, true
+};
+
+static const struct work rdmsr_work = {
+	"function call on an owned CPU (rdmsr)", rdmsr_on_cpu, .kick = true
+};
+
+static const struct work mount_work = {
+	"mount and umount", mount_umount, true
+};
+
+static const struct work text_patching_work = {
+	"text patching (tracepoint)", text_patching, true
+};
+
+static const struct work module_work = {
+	"module load and unload", module_load, true
 };
 
 static void histogram(const char *name, const unsigned int *buckets)
@@ -223,89 +260,148 @@ static void histogram(const char *name, const unsigned int *buckets)
 	}
 }
 
-int main(int argc, char **argv)
-{
-	struct excl_counters c0[NR], c1[NR];
-	uint64_t rounds, i, j, was, ns, max, end, late;
-	unsigned int buckets[BUCKETS];
+static uint64_t rounds;
+
+/* Two guests that spin with interrupts off, and are to do so afterwards. */
+struct spinning {
+	struct excl_vm ev;
 	volatile typeof(g) *s;
-	struct excl_vm ev = {};
-	bool ok;
-	int r, err;
+};
 
-	ksft_print_header();
-	excl_require(NR);
-	rounds = excl_arg(argc, argv, 1, 100);
-	ksft_set_plan(ARRAY_SIZE(works) + 2);
-
+static void spinning_start(struct spinning *t)
+{
 	run_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 	run_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE);
-	excl_vm_create(&ev, NR, guest_code);
-	s = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-	if (!excl_wait(&ev, s->spins[0] && s->spins[1], 20))
-		ksft_exit_fail_msg("the guest does not start\n");
-	/* What an exiting thread or a stuck kernel would hide. */
-	alarm(280);
+	excl_vm_create(&t->ev, NR, guest_code);
+	t->s = excl_shared(&t->ev, g);
+	excl_vm_start(&t->ev);
+	TEST_ASSERT(excl_wait(&t->ev, t->s->spins[0] && t->s->spins[1], 20),
+		    "the guest does not start");
+}
 
-	for (j = 0; j < NR; j++)
-		excl_counters_read(ev.vcpus[j], &c0[j]);
-	for (i = 0; i < ARRAY_SIZE(works); i++) {
-		uint64_t n = works[i].few ? rounds / 10 + 1 : rounds;
+/* They still spin, attached. */
+static bool spinning_ends(struct spinning *t)
+{
+	uint64_t was[NR] = { t->s->spins[0], t->s->spins[1] };
+	struct excl_counters c;
+	bool ok;
+	int i;
 
-		memset(buckets, 0, sizeof(buckets));
-		late = 0;
-		max = 0;
-		r = 0;
-		err = 0;
-		/* The bound is for one; all of a kind get no more than 5 s. */
-		end = excl_now_ns() + 5000000000ULL;
-		for (j = 0; !r && j < n && (!j || excl_now_ns() < end); j++) {
-			uint64_t us;
-			int b = 0;
-
-			was = excl_now_ns();
-			r = works[i].run();
-			err = errno;
-			ns = excl_now_ns() - was;
-			if (ns > max)
-				max = ns;
-			for (us = ns / 1000; us && b < BUCKETS - 1; us >>= 1)
-				b++;
-			buckets[b]++;
-			late += works[i].kick && b > KICK_BUCKET;
-		}
-		histogram(works[i].name, buckets);
-		ksft_print_msg("%s: %lu times, longest %lu us\n", works[i].name, j,
-			       max / 1000);
-		if (r && (err == ENOENT || err == ENOSYS))
-			ksft_test_result_skip("%s - not in this kernel\n", works[i].name);
-		else
-			ksft_test_result(!r && max < BOUND_NS && late <= j / 2, "%s%s%s\n",
-					 works[i].name, r ? ": " : "", r ? strerror(err) : "");
+	ok = excl_wait(&t->ev, t->s->spins[0] != was[0] && t->s->spins[1] != was[1], 5);
+	for (i = 0; i < NR; i++) {
+		excl_counters_read(t->ev.vcpus[i], &c);
+		ok = ok && !t->ev.threads[i].ended && (excl_stock() || c.attached);
 	}
+	t->s->stop = 1;
+	excl_vm_join(&t->ev, 10);
+	excl_vm_destroy(&t->ev);
+	return ok;
+}
 
-	ok = true;
-	for (j = 0; j < NR; j++) {
-		char what[16];
+FIXTURE(work) {
+	struct spinning t;
+};
 
-		snprintf(what, sizeof(what), "vCPU %lu", j);
-		excl_counters_read(ev.vcpus[j], &c1[j]);
-		excl_counters_delta(what, &c0[j], &c1[j]);
-		was = s->spins[j];
-		usleep(50000);
-		ok = ok && s->spins[j] != was && !ev.threads[j].ended;
+FIXTURE_VARIANT(work) {
+	const struct work *work;
+};
+
+FIXTURE_VARIANT_ADD(work, membarrier_global) { .work = &membarrier_global_work };
+FIXTURE_VARIANT_ADD(work, membarrier_expedited) { .work = &membarrier_expedited_work };
+FIXTURE_VARIANT_ADD(work, membarrier_sync_core) { .work = &membarrier_sync_core_work };
+FIXTURE_VARIANT_ADD(work, tlb_shootdown) { .work = &tlb_shootdown_work };
+FIXTURE_VARIANT_ADD(work, affinity_walk) { .work = &affinity_walk_work };
+FIXTURE_VARIANT_ADD(work, proc_interrupts) { .work = &proc_interrupts_work };
+FIXTURE_VARIANT_ADD(work, stat_refresh) { .work = &stat_refresh_work };
+FIXTURE_VARIANT_ADD(work, rdmsr) { .work = &rdmsr_work };
+FIXTURE_VARIANT_ADD(work, mount) { .work = &mount_work };
+FIXTURE_VARIANT_ADD(work, text_patching) { .work = &text_patching_work };
+FIXTURE_VARIANT_ADD(work, module) { .work = &module_work };
+
+FIXTURE_SETUP(work)
+{
+	spinning_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(work)
+{
+	EXPECT_TRUE(spinning_ends(&self->t));
+}
+
+TEST_F_TIMEOUT(work, is_done_in_time, EXCL_CASE_S)
+{
+	const struct work *work = variant->work;
+	uint64_t n = work->few ? rounds / 10 + 1 : rounds, i, was, ns, us, max = 0, late = 0;
+	unsigned int buckets[BUCKETS] = {};
+	/* The bound is for one; all of a kind get no more than 5 s. */
+	uint64_t end = excl_now_ns() + 5000000000ULL;
+	int r = 0, err = 0, b;
+
+	for (i = 0; !r && i < n && (!i || excl_now_ns() < end); i++) {
+		was = excl_now_ns();
+		r = work->run();
+		err = errno;
+		ns = excl_now_ns() - was;
+		if (ns > max)
+			max = ns;
+		for (b = 0, us = ns / 1000; us && b < BUCKETS - 1; us >>= 1)
+			b++;
+		buckets[b]++;
+		late += work->kick && b > KICK_BUCKET;
 	}
-	ksft_test_result(ok, "the guests still spin\n");
+	histogram(work->name, buckets);
+	ksft_print_msg("%s: %lu times, longest %lu us\n", work->name, i, max / 1000);
+	if (r && (err == ENOENT || err == ENOSYS))
+		SKIP(return, "%s - not in this kernel", work->name);
+	EXPECT_EQ(0, r) {
+		TH_LOG("%s: %s", work->name, strerror(err));
+	}
+	EXPECT_LT(max, BOUND_NS);
+	EXPECT_LE(late, i / 2);
+}
+
+/* They are attached behind the work, and were kicked for it. */
+FIXTURE(spinning) {
+	struct spinning t;
+};
+
+FIXTURE_SETUP(spinning)
+{
+	spinning_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(spinning)
+{
+	EXPECT_TRUE(spinning_ends(&self->t));
+}
+
+TEST_F_TIMEOUT(spinning, guests_are_kicked_and_attached, EXCL_CASE_S)
+{
+	struct excl_counters c0[NR], c1;
+	char what[16];
+	int i;
+
 	if (excl_stock())
-		ksft_test_result_skip("attached and kicked - not exclusive\n");
-	else
-		ksft_test_result(c1[0].attached && c1[1].attached &&
-				 excl_kicks(&c0[0], &c1[0]) &&
-				 excl_kicks(&c0[1], &c1[1]),
-				 "attached, and kicked\n");
-	s->stop = 1;
-	excl_vm_join(&ev, 10);
-	excl_vm_destroy(&ev);
-	ksft_finished();
+		SKIP(return, "not exclusive");
+	for (i = 0; i < NR; i++)
+		excl_counters_read(self->t.ev.vcpus[i], &c0[i]);
+	ASSERT_EQ(0, membarrier_global());
+	ASSERT_EQ(0, membarrier_expedited());
+	ASSERT_EQ(0, tlb_shootdown());
+	ASSERT_EQ(0, rdmsr_on_cpu());
+	ASSERT_EQ(0, stat_refresh());
+	for (i = 0; i < NR; i++) {
+		snprintf(what, sizeof(what), "vCPU %d", i);
+		excl_counters_read(self->t.ev.vcpus[i], &c1);
+		excl_counters_delta(what, &c0[i], &c1);
+		EXPECT_TRUE(c1.attached);
+		EXPECT_NE(0, excl_kicks(&c0[i], &c1));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(NR);
+	rounds = excl_arg(argc, argv, 1, 100);
+	return excl_harness_run(argc, argv);
 }
