@@ -25,8 +25,8 @@
  *
  *   timer_test [EXPIRIES [PERIOD_US]]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define TIMER_VECTOR	0x51
 #define IPI_VECTOR	0x41
@@ -48,13 +48,14 @@
 
 #define MASKED_MS		5
 
-enum phase {
-	ONESHOT_READY = 1, ONESHOT_DONE, PERIODIC_READY, PERIODIC_DONE, EXITS_DONE, ANY_DONE,
-	IPIS_DONE, MASKED_DONE
-};
+enum phase { READY = 1, DONE };
+
+/* What the guest does between them. */
+enum job { ONESHOT, PERIODIC, EXITS, ANY, IPIS, MASKED };
 
 static struct {
 	uint64_t count, period_us, bus_ns; /* by the host, before the start */
+	uint64_t job;			/* by the host, before it has seen READY */
 	uint64_t go;			/* by the host: the phase it has seen */
 	uint64_t phase;
 	uint64_t target, fired, unarmed, running;
@@ -145,6 +146,33 @@ static void one_shot(uint64_t n)
 	guest_spin_us(10 * g.period_us);
 }
 
+static void periodic(void)
+{
+	volatile typeof(g) *v = &g;
+
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	v->periodic = true;
+	v->armed = true;
+	v->fired = 0;
+	v->unarmed = 0;
+	v->max_stall = 0;
+	v->missed = 0;
+	v->excused = 0;
+	v->stalled = 0;
+	v->last = rdtsc();
+	v->start = v->last;
+	v->spin = v->last;
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
+	spin(0, v->count);
+	guest_cli();
+	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), 0);
+	v->armed = false;
+	v->running = v->fired;
+	guest_sti();
+	/* One may have been pending when it was stopped, no more. */
+	guest_spin_us(20 * g.period_us);
+}
+
 /* Spin for @ms, with an exit to user space in each; the time it took in us. */
 static uint64_t spin_with_exits(uint64_t ms)
 {
@@ -162,6 +190,7 @@ static void across_exits(void)
 	volatile typeof(g) *v = &g;
 	uint32_t before;
 
+	v->periodic = true;
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | APIC_LVT_MASKED | TIMER_VECTOR);
 	x2apic_write_reg(APIC_TMICT, UINT32_MAX);
 	before = x2apic_read_reg(APIC_TMCCT);
@@ -183,6 +212,9 @@ static void exits_at_any_time(void)
 	uint64_t random = 1, start, i;
 	volatile typeof(g) *v = &g;
 
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	v->periodic = true;
+	v->armed = true;
 	v->fired = 0;
 	start = rdtsc();
 	x2apic_write_reg(APIC_TMICT, ANY_MS * 1000000 / v->bus_ns);
@@ -204,6 +236,9 @@ static void across_ipis(void)
 	uint64_t start, sent;
 	int i;
 
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	v->periodic = true;
+	v->armed = true;
 	for (i = 0; i < IPI_TIMERS; i++) {
 		v->fired = 0;
 		x2apic_write_reg(APIC_TMICT, IPI_TIMER_MS * 1000000 / v->bus_ns);
@@ -231,6 +266,8 @@ static void masked(void)
 	volatile typeof(g) *v = &g;
 	int i;
 
+	v->periodic = true;
+	v->armed = true;
 	v->fired = 0;
 	for (i = 0; i < 10; i++) {
 		x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | APIC_LVT_MASKED |
@@ -259,49 +296,30 @@ static void guest_code(uint64_t index)
 
 	/* Everything that faults once has faulted then. */
 	one_shot(WARM_UP);
-	v->phase = ONESHOT_READY;
-	spin(ONESHOT_READY, 0);
-	one_shot(v->count);
-	v->phase = ONESHOT_DONE;
-	spin(ONESHOT_DONE, 0);
-
-	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
-	v->periodic = true;
-	v->armed = true;
-	v->phase = PERIODIC_READY;
-	spin(PERIODIC_READY, 0);
-	v->fired = 0;
-	v->unarmed = 0;
-	v->max_stall = 0;
-	v->missed = 0;
-	v->excused = 0;
-	v->stalled = 0;
-	v->last = rdtsc();
-	v->start = v->last;
-	v->spin = v->last;
-	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
-	spin(0, v->count);
-	guest_cli();
-	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), 0);
-	v->armed = false;
-	v->running = v->fired;
-	guest_sti();
-	/* One may have been pending when it was stopped, no more. */
-	guest_spin_us(20 * g.period_us);
-	v->phase = PERIODIC_DONE;
-	spin(PERIODIC_DONE, 0);
-	across_exits();
-	v->phase = EXITS_DONE;
-	spin(EXITS_DONE, 0);
-	exits_at_any_time();
-	v->phase = ANY_DONE;
-	spin(ANY_DONE, 0);
-	across_ipis();
-	v->phase = IPIS_DONE;
-	spin(IPIS_DONE, 0);
-	masked();
-	v->phase = MASKED_DONE;
-	spin(MASKED_DONE, 0);
+	v->phase = READY;
+	spin(READY, 0);
+	switch (v->job) {
+	case ONESHOT:
+		one_shot(v->count);
+		break;
+	case PERIODIC:
+		periodic();
+		break;
+	case EXITS:
+		across_exits();
+		break;
+	case ANY:
+		exits_at_any_time();
+		break;
+	case IPIS:
+		across_ipis();
+		break;
+	case MASKED:
+		masked();
+		break;
+	}
+	v->phase = DONE;
+	spin(DONE, 0);
 	GUEST_DONE();
 }
 
@@ -316,61 +334,92 @@ static bool on_io(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 	return true;
 }
 
-int main(int argc, char **argv)
-{
-	struct excl_counters c0, c1, c2, c3;
-	uint64_t count, us, exits, periods, allowed, bus_ns;
+static uint64_t nr_expiries, period_us;
+
+FIXTURE(timer) {
+	struct excl_vm ev;
 	volatile typeof(g) *v;
-	struct excl_vm ev = { .on_exit = on_io };
-	bool ok, direct;
+	unsigned int seconds;
+};
 
-	ksft_print_header();
-	excl_require(1);
-	count = excl_arg(argc, argv, 1, 10000);
-	us = excl_arg(argc, argv, 2, 500);
-	ksft_set_plan(11);
+FIXTURE_SETUP(timer)
+{
+	struct excl_vm *ev = &self->ev;
+	uint64_t bus_ns;
 
-	bus_ns = excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, 1, guest_code);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_timer);
-	vm_install_exception_handler(ev.vm, IPI_VECTOR, on_ipi);
-	v = excl_shared(&ev, g);
-	v->count = count;
-	v->period_us = us;
-	v->bus_ns = bus_ns;
-	excl_vm_start(&ev);
+	ev->on_exit = on_io;
+	bus_ns = excl_vm_direct_timer(ev);
+	excl_vm_create(ev, 1, guest_code);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_timer);
+	vm_install_exception_handler(ev->vm, IPI_VECTOR, on_ipi);
+	self->v = excl_shared(ev, g);
+	self->v->count = nr_expiries;
+	self->v->period_us = period_us;
+	self->v->bus_ns = bus_ns;
+	self->seconds = 20 + 20 * nr_expiries * period_us / 1000000;
+	excl_vm_start(ev);
+	ASSERT_TRUE(excl_wait(ev, self->v->phase == READY, 20));
+}
 
-	ok = excl_wait(&ev, v->phase == ONESHOT_READY, 20);
-	excl_vm_settle();
-	excl_counters_read(ev.vcpus[0], &c0);
-	v->go = ONESHOT_READY;
-	ok = ok && excl_wait(&ev, v->phase == ONESHOT_DONE, 20 + 20 * count * us / 1000000);
-	excl_counters_read(ev.vcpus[0], &c1);
-	excl_counters_delta("one-shot", &c0, &c1);
-	ksft_print_msg("one-shot: %lu of %lu, %lu unarmed\n", v->fired, count, v->unarmed);
-	ksft_test_result(ok && v->fired == count, "one-shot: none lost\n");
-	ksft_test_result(ok && !v->unarmed && v->fired <= count,
-			 "one-shot: none duplicated\n");
+FIXTURE_TEARDOWN(timer)
+{
+	self->v->go = DONE;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 10));
+	excl_vm_destroy(&self->ev);
+}
 
-	direct = c1.attached && c1.timer_mode == KVM_EXCL_VCPU_TIMER_DIRECT;
-	exits = c1.exits - c0.exits;
-	ksft_print_msg("exits %lu, %lu for kicks\n", exits, excl_kick_exits(&c0, &c1));
+/* What the guest is to do; false when it does not come to its end. */
+static bool guest_does(struct excl_vm *ev, enum job job, unsigned int seconds)
+{
+	volatile typeof(g) *v = excl_shared(ev, g);
+
+	v->job = job;
+	v->go = READY;
+	return excl_wait(ev, v->phase == DONE, seconds);
+}
+
+TEST_F_TIMEOUT(timer, one_shot_is_not_lost_or_doubled, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+
+	EXPECT_TRUE(guest_does(&self->ev, ONESHOT, self->seconds));
+	ksft_print_msg("one-shot: %lu of %lu, %lu unarmed\n", v->fired, nr_expiries, v->unarmed);
+	EXPECT_EQ(nr_expiries, v->fired);
+	EXPECT_EQ(0, v->unarmed);
+}
+
+static bool no_exit_but_kicks(const char *what, const struct excl_counters *c0,
+			      const struct excl_counters *c1)
+{
+	uint64_t exits = c1->exits - c0->exits, kicks = excl_kick_exits(c0, c1);
+
+	excl_counters_delta(what, c0, c1);
+	ksft_print_msg("%s: exits %lu, %lu for kicks\n", what, exits, kicks);
+	return c1->attached && exits <= kicks + 1;
+}
+
+TEST_F_TIMEOUT(timer, one_shot_needs_no_exit_but_kicks, EXCL_CASE_S)
+{
+	struct excl_vm *ev = &self->ev;
+	struct excl_counters c0, c1;
+
 	if (excl_stock())
-		ksft_test_result_skip("one-shot: no exit - not exclusive\n");
-	else if (c1.attached && !direct)
-		ksft_test_result_skip("one-shot: no exit - timer mode is %lu here\n",
-				      c1.timer_mode);
-	else
-		ksft_test_result(ok && direct && exits <= excl_kick_exits(&c0, &c1) + 1,
-				 "one-shot: no exit but kicks\n");
+		SKIP(return, "not exclusive");
+	excl_vm_settle();
+	excl_counters_read(ev->vcpus[0], &c0);
+	ASSERT_TRUE(guest_does(ev, ONESHOT, self->seconds));
+	excl_counters_read(ev->vcpus[0], &c1);
+	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
+		SKIP(return, "timer mode is %lu here", c1.timer_mode);
+	EXPECT_TRUE(no_exit_but_kicks("one-shot", &c0, &c1));
+}
 
-	v->go = ONESHOT_DONE;
-	ok = ok && excl_wait(&ev, v->phase == PERIODIC_READY, 20);
-	excl_counters_read(ev.vcpus[0], &c2);
-	v->go = PERIODIC_READY;
-	ok = ok && excl_wait(&ev, v->phase == PERIODIC_DONE, 20 + 20 * count * us / 1000000);
-	excl_counters_read(ev.vcpus[0], &c3);
-	excl_counters_delta("periodic", &c2, &c3);
+TEST_F_TIMEOUT(timer, periodic_is_not_lost_or_doubled, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+	uint64_t periods, allowed;
+
+	EXPECT_TRUE(guest_does(&self->ev, PERIODIC, self->seconds));
 	periods = v->period_tsc ? (v->end - v->start) / v->period_tsc : 0;
 	ksft_print_msg("periodic: %lu in %lu periods; missed %lu, of them %lu in a stall; longest stall %lu of a period of %lu TSC cycles\n",
 		       v->fired, periods, v->missed, v->excused, v->max_stall,
@@ -378,62 +427,97 @@ int main(int argc, char **argv)
 	/*
 	 * QEMU's timers are a thread of its own, which is late while the vCPU runs on, by
 	 * more than a period when the machine is busy: expiries then merge in the IRR, and
-	 * the guest sees no stall.  Without an exit (below) nobody but the emulator can
-	 * lose one, so that all that this may show there is that they go on.
+	 * the guest sees no stall.  Without an exit nobody but the emulator can lose one, so
+	 * that all that this may show there is that they go on.
 	 */
 	allowed = excl_in_qemu() ? periods / 2 : 0;
-	ksft_test_result(ok && v->fired >= count && v->missed - v->excused <= allowed,
-			 "periodic: none lost beyond stalls\n");
+	EXPECT_GE(v->fired, nr_expiries);
+	EXPECT_LE(v->missed - v->excused, allowed);
 	/* The TSC's frequency is known to less than one in 200. */
-	ksft_test_result(ok && v->running <= periods + periods / 200 + 2 &&
-			 v->fired <= v->running + 1,
-			 "periodic: none duplicated\n");
-	exits = c3.exits - c2.exits;
-	if (excl_stock() || !direct)
-		ksft_test_result_skip("periodic: no exit - timer is not direct\n");
-	else
-		ksft_test_result(ok && exits <= excl_kick_exits(&c2, &c3) + 1,
-				 "periodic: no exit but kicks\n");
+	EXPECT_LE(v->running, periods + periods / 200 + 2);
+	EXPECT_LE(v->fired, v->running + 1);
+}
 
-	v->go = PERIODIC_DONE;
-	ok = ok && excl_wait(&ev, v->phase == EXITS_DONE, 60);
-	ksft_print_msg("across exits: counted %lu us in %lu us; %lu expiries of %u ms in %lu us\n",
-		       v->counted_us, v->elapsed_us, v->exits_fired, EXITS_PER_PERIOD,
-		       v->exits_us);
-	ksft_test_result(ok && v->counted_us + v->counted_us / 10 + 1000 >= v->elapsed_us &&
-			 v->counted_us <= v->elapsed_us + v->elapsed_us / 10 + 1000,
-			 "across exits: a masked count goes on\n");
+TEST_F_TIMEOUT(timer, periodic_needs_no_exit_but_kicks, EXCL_CASE_S)
+{
+	struct excl_vm *ev = &self->ev;
+	struct excl_counters c0, c1;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	excl_vm_settle();
+	excl_counters_read(ev->vcpus[0], &c0);
+	ASSERT_TRUE(guest_does(ev, PERIODIC, self->seconds));
+	excl_counters_read(ev->vcpus[0], &c1);
+	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
+		SKIP(return, "timer mode is %lu here", c1.timer_mode);
+	EXPECT_TRUE(no_exit_but_kicks("periodic", &c0, &c1));
+}
+
+TEST_F_TIMEOUT(timer, masked_count_goes_on_across_exits, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+
+	EXPECT_TRUE(guest_does(&self->ev, EXITS, 60));
+	ksft_print_msg("across exits: counted %lu us in %lu us\n", v->counted_us, v->elapsed_us);
+	EXPECT_GE(v->counted_us + v->counted_us / 10 + 1000, v->elapsed_us);
+	EXPECT_LE(v->counted_us, v->elapsed_us + v->elapsed_us / 10 + 1000);
+}
+
+TEST_F_TIMEOUT(timer, periodic_expires_in_each_period_across_exits, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+	uint64_t periods;
+
+	EXPECT_TRUE(guest_does(&self->ev, EXITS, 60));
+	ksft_print_msg("across exits: %lu expiries of %u ms in %lu us\n", v->exits_fired,
+		       EXITS_PER_PERIOD, v->exits_us);
 	/* What each comes late by is added to the phase: an eighth, for an emulator. */
 	periods = v->exits_us / (EXITS_PER_PERIOD * 1000);
-	ksft_test_result(ok && v->exits_fired + periods / 8 + 1 >= periods &&
-			 v->exits_fired <= periods + 1,
-			 "across exits: a periodic timer expires in each period\n");
+	EXPECT_GE(v->exits_fired + periods / 8 + 1, periods);
+	EXPECT_LE(v->exits_fired, periods + 1);
+}
 
-	v->go = EXITS_DONE;
-	ok = ok && excl_wait(&ev, v->phase == ANY_DONE, 60);
+TEST_F_TIMEOUT(timer, periodic_expires_in_each_period_with_exits_at_any_time, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+	uint64_t periods;
+
+	EXPECT_TRUE(guest_does(&self->ev, ANY, 60));
 	periods = v->any_us / (1000 * ANY_MS);
 	ksft_print_msg("exits at any time: %lu expiries in %lu periods\n", v->any_fired, periods);
 	/* Each exit shifts the phase by as much as KVM's expiry is late, see "The timer". */
-	ksft_test_result(ok && v->any_fired + periods / (excl_lockdep() ? 4 : 8) + 1 >= periods &&
-			 v->any_fired <= periods + periods / 50 + 1,
-			 "exits at any time: a periodic timer expires in each period\n");
+	EXPECT_GE(v->any_fired + periods / (excl_lockdep() ? 4 : 8) + 1, periods);
+	EXPECT_LE(v->any_fired, periods + periods / 50 + 1);
+}
 
-	v->go = ANY_DONE;
-	ok = ok && excl_wait(&ev, v->phase == IPIS_DONE, 60);
+TEST_F_TIMEOUT(timer, of_kvm_expires_across_ipis, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+
+	EXPECT_TRUE(guest_does(&self->ev, IPIS, 60));
 	ksft_print_msg("across IPIs: %lu of %u timers expired, %lu of %lu IPIs taken\n",
 		       v->ipis_fired, IPI_TIMERS, v->ipis, v->ipis_sent);
-	ksft_test_result(ok && v->ipis_fired == IPI_TIMERS && v->ipis == v->ipis_sent,
-			 "across IPIs: KVM's timer expires\n");
-	v->go = IPIS_DONE;
-	ok = ok && excl_wait(&ev, v->phase == MASKED_DONE, 20);
+	EXPECT_EQ(IPI_TIMERS, v->ipis_fired);
+	EXPECT_EQ(v->ipis_sent, v->ipis);
+}
+
+TEST_F_TIMEOUT(timer, that_is_masked_expires_for_nobody, EXCL_CASE_S)
+{
+	volatile typeof(g) *v = self->v;
+
+	EXPECT_TRUE(guest_does(&self->ev, MASKED, 20));
 	ksft_print_msg("masked: %lu expiries, %lu when it is not masked any more\n",
 		       v->masked_fired, v->unmasked_fired);
+	EXPECT_EQ(0, v->masked_fired);
 	/* The last one that was masked may be pending when it is unmasked. */
-	ksft_test_result(ok && !v->masked_fired && v->unmasked_fired,
-			 "masked: an expiry in user space is nobody's\n");
-	v->go = MASKED_DONE;
-	if (!excl_vm_join(&ev, 10))
-		ksft_print_msg("the guest did not end\n");
-	excl_vm_destroy(&ev);
-	ksft_finished();
+	EXPECT_NE(0, v->unmasked_fired);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(1);
+	nr_expiries = excl_arg(argc, argv, 1, 10000);
+	period_us = excl_arg(argc, argv, 2, 500);
+	return excl_harness_run(argc, argv);
 }
