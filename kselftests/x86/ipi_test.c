@@ -15,8 +15,8 @@
  *
  *   ipi_test [IPIS]
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define NR		3
 #define IPI_VECTOR	0x61
@@ -24,7 +24,8 @@
 
 enum step {
 	PAIRS, CLUSTER, READ_BACK, SELF, ALL, ALL_BUT_SELF, SELF_MSR, HYPERCALL,
-	ODD_HYPERCALL, NMI, LOWEST, LOW_VECTORS, LOW_AMONG, AFTER, ILLEGAL, NR_STEPS
+	ODD_HYPERCALL, NMI, LOWEST, LOW_VECTORS, LOW_AMONG, AFTER, ILLEGAL, NR_STEPS,
+	SEND_INIT
 };
 
 static const char * const names[NR_STEPS] = {
@@ -302,7 +303,7 @@ static void do_step(uint64_t index, uint64_t step)
 
 static void guest_code(uint64_t index)
 {
-	uint64_t step, turn;
+	uint64_t n, turn;
 
 	guest_set_index(cpus, index);
 	guest_apic_init();
@@ -312,25 +313,28 @@ static void guest_code(uint64_t index)
 	while (!v->ready[0] || !v->ready[1] || !v->ready[2])
 		cpu_relax();
 
-	for (step = 0; step < NR_STEPS; step++) {
+	/* The host starts each step, and says which. */
+	for (n = 0; ; n++) {
+		while (v->go <= n)
+			cpu_relax();
+		if (v->step >= NR_STEPS)
+			break;
 		for (turn = 0; turn < NR; turn++) {
-			/* The host starts each step. A turn may be over before this one looks. */
-			while (v->go <= step || v->done < step * NR + turn)
+			/* A turn may be over before this one looks. */
+			while (v->done < n * NR + turn)
 				cpu_relax();
 			if (turn != index)
 				continue;
-			do_step(index, step);
+			do_step(index, v->step);
 			v->done++;
 		}
 	}
-	/* INIT: vCPU 0 sends, vCPU 2 waits for what comes. */
-	while (v->go <= NR_STEPS)
-		cpu_relax();
-	if (index == 0) {
+	if (v->step == SEND_INIT && index == 0)
 		guest_send_icr(2, APIC_DM_INIT | APIC_INT_ASSERT);
+	if (index == 0)
 		v->stop = 1;
-	}
-	while (index == 2 || !v->stop)
+	/* vCPU 2 waits for what comes. */
+	while (!v->stop || (v->step == SEND_INIT && index == 2))
 		cpu_relax();
 	GUEST_DONE();
 }
@@ -359,82 +363,209 @@ static bool on_signal(struct excl_vm *ev, struct kvm_vcpu *vcpu)
 	return !(end_on_signal && vcpu->id == 2);
 }
 
-int main(int argc, char **argv)
-{
-	struct excl_vm ev = { .on_signal = on_signal };
-	struct excl_counters before[NR], after[NR];
+static uint64_t nr_ipis;
+
+/* Three vCPUs that send to each other, in turn, what the host asks for. */
+struct senders {
+	struct excl_vm ev;
 	volatile typeof(g) *s;
-	struct kvm_mp_state mp = {};
-	char what[32];
-	int i, vector, step, bad;
-	bool ok;
+	struct excl_counters before[NR], after[NR];
+};
 
-	ksft_print_header();
-	excl_require(NR);
-	ksft_set_plan(NR_STEPS + 7);
+static void senders_start(struct senders *t)
+{
+	int vector;
 
-	excl_vm_create(&ev, NR, guest_code);
+	t->ev.on_signal = on_signal;
+	excl_vm_create(&t->ev, NR, guest_code);
 	for (vector = 0; vector < 256; vector++) {
 		if (vector == GP_VECTOR || vector == PF_VECTOR || vector == DF_VECTOR ||
 		    vector == UD_VECTOR)
 			continue;
-		vm_install_exception_handler(ev.vm, vector, vector == NMI_VECTOR ?
+		vm_install_exception_handler(t->ev.vm, vector, vector == NMI_VECTOR ?
 					     on_nmi : on_vector);
 	}
-	s = excl_shared(&ev, g);
-	s->count = excl_arg(argc, argv, 1, 1000);
-	excl_vm_start(&ev);
+	t->s = excl_shared(&t->ev, g);
+	t->s->count = nr_ipis;
+	excl_vm_start(&t->ev);
+}
 
-	for (step = 0; step < NR_STEPS; step++) {
+/* One after another in the same VM; false when the guests do not come to the end of one. */
+static bool senders_do(struct senders *t, const enum step *steps, unsigned int nr)
+{
+	char what[32];
+	bool ok = true;
+	unsigned int i;
+
+	for (; ok && nr; nr--, steps++) {
 		for (i = 0; i < NR; i++)
-			excl_counters_read(ev.vcpus[i], &before[i]);
-		s->bad = 0;
-		s->sent = 0;
-		s->go = step + 1;
-		ok = excl_wait(&ev, s->done == (step + 1) * NR, 60);
+			excl_counters_read(t->ev.vcpus[i], &t->before[i]);
+		t->s->sent = 0;
+		t->s->step = *steps;
+		t->s->go++;
+		ok = excl_wait(&t->ev, t->s->done == t->s->go * NR, 60);
 		for (i = 0; i < NR; i++) {
-			snprintf(what, sizeof(what), "vCPU %d", i);
-			excl_counters_read(ev.vcpus[i], &after[i]);
-			excl_counters_delta(what, &before[i], &after[i]);
+			snprintf(what, sizeof(what), "vCPU %u", i);
+			excl_counters_read(t->ev.vcpus[i], &t->after[i]);
+			excl_counters_delta(what, &t->before[i], &t->after[i]);
 		}
-		ksft_print_msg("%s: sent %lu, wrong %lu\n", names[step], s->sent, s->bad);
-		ksft_test_result(ok && !s->bad, "%s\n", names[step]);
-		if (step == PAIRS || step == CLUSTER || step == ALL_BUT_SELF ||
-		    step == SELF_MSR || step == HYPERCALL)
-			ksft_test_result(exits_add_up(before, after, s->sent),
-					 "one exit for each, in assembly where possible\n");
-		if (!ok)
-			ksft_exit_fail_msg("the guest hangs\n");
+		ksft_print_msg("%s: sent %lu, wrong %lu\n", names[*steps], t->s->sent,
+			       t->s->bad);
 	}
+	return ok;
+}
 
-	s->go = NR_STEPS + 1;
-	ok = excl_wait(&ev, s->stop, 20);
+static bool senders_end(struct senders *t)
+{
+	bool ok;
+
+	t->s->step = NR_STEPS;
+	t->s->go++;
+	ok = excl_vm_join(&t->ev, 20);
+	excl_vm_destroy(&t->ev);
+	return ok;
+}
+
+/* How many vectors below 32 the host's local APICs hold, -1 when they cannot be read. */
+static int bad_lvts(void)
+{
+	int i, r, bad = 0;
+
+	for (i = 0; i <= NR; i++) {
+		r = excl_scan_lvts(i);
+		if (r < 0)
+			return -1;
+		bad += r;
+	}
+	return bad;
+}
+
+FIXTURE(step) {
+	struct senders t;
+};
+
+FIXTURE_VARIANT(step) {
+	enum step steps[3];
+	unsigned int nr;
+};
+
+FIXTURE_VARIANT_ADD(step, pairs) { { PAIRS }, 1 };
+FIXTURE_VARIANT_ADD(step, cluster) { { CLUSTER }, 1 };
+FIXTURE_VARIANT_ADD(step, icr_reads_as_written) { { READ_BACK }, 1 };
+FIXTURE_VARIANT_ADD(step, shorthand_self) { { SELF }, 1 };
+FIXTURE_VARIANT_ADD(step, shorthand_all) { { ALL }, 1 };
+FIXTURE_VARIANT_ADD(step, shorthand_others) { { ALL_BUT_SELF }, 1 };
+FIXTURE_VARIANT_ADD(step, self_ipi_register) { { SELF_MSR }, 1 };
+FIXTURE_VARIANT_ADD(step, hypercall) { { HYPERCALL }, 1 };
+FIXTURE_VARIANT_ADD(step, odd_hypercalls) { { ODD_HYPERCALL }, 1 };
+FIXTURE_VARIANT_ADD(step, nmi) { { NMI }, 1 };
+FIXTURE_VARIANT_ADD(step, lowest_priority) { { LOWEST }, 1 };
+FIXTURE_VARIANT_ADD(step, low_vectors) { { LOW_VECTORS }, 1 };
+FIXTURE_VARIANT_ADD(step, low_vectors_among_others) { { LOW_VECTORS, LOW_AMONG }, 2 };
+/* NMIs and low vectors come by other ways, and leave the usual one as it was. */
+FIXTURE_VARIANT_ADD(step, pairs_behind_low_vectors) { { NMI, LOW_AMONG, AFTER }, 3 };
+FIXTURE_VARIANT_ADD(step, illegal_vectors) { { ILLEGAL }, 1 };
+
+FIXTURE_SETUP(step)
+{
+	senders_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(step)
+{
+	EXPECT_TRUE(senders_end(&self->t));
+	EXPECT_LE(bad_lvts(), 0);
+}
+
+TEST_F_TIMEOUT(step, goes_where_it_is_to_exactly_once, EXCL_CASE_S)
+{
+	EXPECT_TRUE(senders_do(&self->t, variant->steps, variant->nr));
+	EXPECT_EQ(0, self->t.s->bad);
+}
+
+FIXTURE(exit) {
+	struct senders t;
+};
+
+FIXTURE_VARIANT(exit) {
+	enum step step;
+};
+
+FIXTURE_VARIANT_ADD(exit, pairs) { .step = PAIRS };
+FIXTURE_VARIANT_ADD(exit, cluster) { .step = CLUSTER };
+FIXTURE_VARIANT_ADD(exit, shorthand_others) { .step = ALL_BUT_SELF };
+FIXTURE_VARIANT_ADD(exit, self_ipi_register) { .step = SELF_MSR };
+FIXTURE_VARIANT_ADD(exit, hypercall) { .step = HYPERCALL };
+
+FIXTURE_SETUP(exit)
+{
+	senders_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(exit)
+{
+	EXPECT_TRUE(senders_end(&self->t));
+}
+
+TEST_F_TIMEOUT(exit, is_one_for_each_in_assembly_where_possible, EXCL_CASE_S)
+{
+	ASSERT_TRUE(senders_do(&self->t, &variant->step, 1));
+	EXPECT_TRUE(exits_add_up(self->t.before, self->t.after, self->t.s->sent));
+}
+
+/* What the guests may not do to the host, nor to each other. */
+FIXTURE(senders) {
+	struct senders t;
+};
+
+FIXTURE_SETUP(senders)
+{
+	senders_start(&self->t);
+}
+
+FIXTURE_TEARDOWN(senders)
+{
+	if (self->t.ev.vm)
+		excl_vm_destroy(&self->t.ev);
+}
+
+TEST_F_TIMEOUT(senders, leave_the_hosts_vector_tables_sound, EXCL_CASE_S)
+{
+	static const enum step steps[] = { LOW_VECTORS, LOW_AMONG, ILLEGAL };
+	int bad;
+
+	EXPECT_TRUE(senders_do(&self->t, steps, ARRAY_SIZE(steps)));
+	EXPECT_TRUE(senders_end(&self->t));
+	self->t.ev.vm = NULL;
+	bad = bad_lvts();
+	if (bad < 0)
+		SKIP(return, "no /dev/cpu/*/msr or no x2APIC");
+	EXPECT_EQ(0, bad);
+}
+
+TEST_F_TIMEOUT(senders, make_a_vcpu_wait_for_sipi_by_init, EXCL_CASE_S)
+{
+	struct excl_vm *ev = &self->t.ev;
+	struct kvm_mp_state mp = {};
+	int i;
+
+	self->t.s->step = SEND_INIT;
+	self->t.s->go++;
+	ASSERT_TRUE(excl_wait(ev, self->t.s->stop, 20));
 	usleep(200000);
 	end_on_signal = true;
-	for (i = 0; i < 1000 && !ev.threads[2].ended; i++) {
-		excl_vm_signal(&ev, 2);
+	for (i = 0; i < 1000 && !ev->threads[2].ended; i++) {
+		excl_vm_signal(ev, 2);
 		usleep(1000);
 	}
-	ok = ok && ev.threads[2].ended;
-	if (ok)
-		vcpu_mp_state_get(ev.vcpus[2], &mp);
-	ksft_print_msg("mp_state %u\n", mp.mp_state);
-	ksft_test_result(ok && mp.mp_state == KVM_MP_STATE_INIT_RECEIVED,
-			 "INIT makes a vCPU wait for SIPI\n");
+	ASSERT_TRUE(ev->threads[2].ended);
+	vcpu_mp_state_get(ev->vcpus[2], &mp);
+	EXPECT_EQ(KVM_MP_STATE_INIT_RECEIVED, mp.mp_state);
+}
 
-	excl_vm_destroy(&ev);
-	bad = 0;
-	for (i = 0; i <= NR; i++) {
-		int r = excl_scan_lvts(i);
-
-		if (r)
-			bad = r;
-		if (r < 0)
-			break;
-	}
-	if (bad < 0)
-		ksft_test_result_skip("host's local vector tables - no /dev/cpu/*/msr or no x2APIC\n");
-	else
-		ksft_test_result(!bad, "host's local vector tables are sound\n");
-	ksft_finished();
+int main(int argc, char **argv)
+{
+	excl_require(NR);
+	nr_ipis = excl_arg(argc, argv, 1, 1000);
+	return excl_harness_run(argc, argv);
 }

@@ -13,8 +13,8 @@
  * then runs on with what there is of them, and the host writes none into a register of
  * its own, where it would fault.
  */
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define IN_SERVICE	0x51
 #define PENDING		0x41
@@ -256,101 +256,147 @@ static void on_odd_sync(struct excl_vm *ev, struct kvm_vcpu *vcpu, uint64_t *arg
 	vcpu_ioctl(vcpu, KVM_SET_LAPIC, &s);
 }
 
-static void odd_bits(void)
-{
-	struct excl_vm ev = { .on_sync = on_odd_sync };
-	int log = excl_log_open();
+FIXTURE(reserved) {
+	struct excl_vm ev;
 	volatile typeof(o) *w;
-	struct excl_counters c;
-	unsigned int i, bad = 0;
-	bool ok;
+	int log;
+};
 
-	excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, 1, odd_code);
-	vm_install_exception_handler(ev.vm, ODD_VECTOR, on_odd);
-	vm_install_exception_handler(ev.vm, XAPIC_VECTOR, on_odd_timer);
-	w = excl_shared(&ev, o);
-	excl_vm_start(&ev);
-	ok = excl_vm_join(&ev, 60);
+FIXTURE_SETUP(reserved)
+{
+	struct excl_vm *ev = &self->ev;
+
+	self->log = excl_log_open();
+	ev->on_sync = on_odd_sync;
+	excl_vm_direct_timer(ev);
+	excl_vm_create(ev, 1, odd_code);
+	vm_install_exception_handler(ev->vm, ODD_VECTOR, on_odd);
+	vm_install_exception_handler(ev->vm, XAPIC_VECTOR, on_odd_timer);
+	self->w = excl_shared(ev, o);
+	excl_vm_start(ev);
+}
+
+FIXTURE_TEARDOWN(reserved)
+{
+	close(self->log);
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(reserved, bits_leave_the_guest_the_rest, EXCL_CASE_S)
+{
+	volatile typeof(o) *w = self->w;
+	struct excl_counters c;
+	unsigned int i;
+
+	EXPECT_TRUE(excl_vm_join(&self->ev, 60));
 	for (i = 0; i < ARRAY_SIZE(odd); i++) {
-		if (w->tpr[i] == ODD_TPR && !w->early[i] && !w->lost[i])
-			continue;
-		ksft_print_msg("%s with %#x: the guest's TPR is %#lx, early %lu, lost %lu\n",
+		EXPECT_TRUE(w->tpr[i] == ODD_TPR && !w->early[i] && !w->lost[i]) {
+			TH_LOG("%s with %#x: the guest's TPR is %#lx, early %lu, lost %lu",
 			       odd[i].name, odd[i].bits, w->tpr[i], w->early[i], w->lost[i]);
-		bad++;
+		}
 	}
-	excl_counters_read(ev.vcpus[0], &c);
-	if (bad)
+	excl_counters_read(self->ev.vcpus[0], &c);
+	EXPECT_TRUE(excl_stock() || c.attaches >= ARRAY_SIZE(odd)) {
 		excl_counters_print("reserved bits", &c);
-	ksft_test_result(ok && !bad && (excl_stock() || c.attaches >= ARRAY_SIZE(odd)),
-			 "reserved bits: the guest runs on with the rest\n");
-	ksft_test_result(!excl_log_find(log, "unchecked MSR access"),
-			 "reserved bits: the host writes none of them\n");
-	close(log);
-	excl_vm_destroy(&ev);
+	}
+}
+
+TEST_F_TIMEOUT(reserved, bits_are_not_written_by_the_host, EXCL_CASE_S)
+{
+	ASSERT_TRUE(excl_vm_join(&self->ev, 60));
+	EXPECT_EQ(0, excl_log_find(self->log, "unchecked MSR access"));
+}
+
+/* The guest is in xAPIC mode, behind what user space has read and written. */
+FIXTURE(lapic) {
+	struct excl_vm ev;
+	volatile typeof(g) *s;
+};
+
+FIXTURE_SETUP(lapic)
+{
+	struct excl_vm *ev = &self->ev;
+
+	ev->on_sync = on_sync;
+	excl_vm_create(ev, 1, guest_code);
+	virt_pg_map(ev->vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
+	vm_install_exception_handler(ev->vm, IN_SERVICE, on_in_service);
+	vm_install_exception_handler(ev->vm, PENDING, on_count);
+	vm_install_exception_handler(ev->vm, INJECTED, on_count);
+	vm_install_exception_handler(ev->vm, XAPIC_VECTOR, on_count);
+	self->s = excl_shared(ev, g);
+	excl_vm_start(ev);
+	ASSERT_TRUE(excl_wait(ev, self->s->count[XAPIC_VECTOR] >= 100, 40));
+}
+
+FIXTURE_TEARDOWN(lapic)
+{
+	self->s->go = IN_X2APIC;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 30));
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(lapic, is_true_when_it_is_read_and_written, EXCL_CASE_S)
+{
+	EXPECT_EQ(RESTORED, stages);
+	EXPECT_EQ(0, wrong);
+}
+
+TEST_F_TIMEOUT(lapic, in_xapic_mode_has_timer_and_self_ipis, EXCL_CASE_S)
+{
+	EXPECT_TRUE(excl_wait(&self->ev, self->s->count[PENDING] >= 101, 20));
+}
+
+TEST_F_TIMEOUT(lapic, in_xapic_mode_is_the_reason_to_be_detached, EXCL_CASE_S)
+{
+	struct kvm_excl_get_vcpu_status st;
+	struct excl_counters c;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	ASSERT_TRUE(excl_wait(&self->ev, self->s->count[PENDING] >= 101, 20));
+	excl_counters_read(self->ev.vcpus[0], &c);
+	ASSERT_EQ(0, excl_vcpu_status(self->ev.ctx, 0, &st));
+	EXPECT_EQ(0, st.attached);
+	EXPECT_EQ(0, c.attached);
+	EXPECT_EQ(KVM_EXCL_VCPU_XAPIC, st.reason);
+	EXPECT_EQ(KVM_EXCL_VCPU_XAPIC, c.reason);
+}
+
+TEST_F_TIMEOUT(lapic, in_x2apic_mode_again_has_timer_and_self_ipis, EXCL_CASE_S)
+{
+	self->s->go = IN_XAPIC;
+	EXPECT_TRUE(excl_wait(&self->ev, self->s->count[PENDING] >= 201, 20));
+}
+
+TEST_F_TIMEOUT(lapic, in_x2apic_mode_again_is_attached, EXCL_CASE_S)
+{
+	struct kvm_excl_get_vcpu_status st;
+	struct excl_counters c0, c1;
+	unsigned int i;
+
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	ASSERT_TRUE(excl_wait(&self->ev, self->s->count[PENDING] >= 101, 20));
+	excl_counters_read(self->ev.vcpus[0], &c0);
+	self->s->go = IN_XAPIC;
+	ASSERT_TRUE(excl_wait(&self->ev, self->s->count[PENDING] >= 201, 20));
+	/* Both say so, though not in the same moment. */
+	for (i = 0; i < 10; i++) {
+		excl_wait_attached(self->ev.ctx, 0, &st);
+		excl_counters_read(self->ev.vcpus[0], &c1);
+		if (c1.attached)
+			break;
+	}
+	excl_counters_delta("to x2APIC", &c0, &c1);
+	EXPECT_TRUE(st.attached);
+	EXPECT_TRUE(c1.attached);
+	EXPECT_EQ(0, st.reason);
+	EXPECT_GT(c1.attaches, c0.attaches);
 }
 
 int main(int argc, char **argv)
 {
-	struct excl_vm ev = { .on_sync = on_sync };
-	struct kvm_excl_get_vcpu_status st = {};
-	struct excl_counters c0, c1;
-	volatile typeof(g) *s;
-	unsigned int i;
-	bool ok;
-
-	ksft_print_header();
 	excl_require(1);
-	ksft_set_plan(8);
-	excl_vm_create(&ev, 1, guest_code);
-	virt_pg_map(ev.vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
-	vm_install_exception_handler(ev.vm, IN_SERVICE, on_in_service);
-	vm_install_exception_handler(ev.vm, PENDING, on_count);
-	vm_install_exception_handler(ev.vm, INJECTED, on_count);
-	vm_install_exception_handler(ev.vm, XAPIC_VECTOR, on_count);
-	s = excl_shared(&ev, g);
-	excl_vm_start(&ev);
-
-	ok = excl_wait(&ev, s->count[XAPIC_VECTOR] >= 100, 40);
-	ksft_test_result(ok && stages == RESTORED && !wrong,
-			 "KVM_GET_LAPIC and KVM_SET_LAPIC are true\n");
-	ok = ok && excl_wait(&ev, s->count[PENDING] >= 101, 20);
-	ksft_test_result(ok, "xAPIC: timer and self-IPIs\n");
-	usleep(20000);
-	excl_counters_read(ev.vcpus[0], &c0);
-	if (ev.ctx >= 0) {
-		TEST_ASSERT(!excl_vcpu_status(ev.ctx, 0, &st), "status: %s",
-			    strerror(errno));
-		ksft_print_msg("attached %u, reason %u\n", st.attached, st.reason);
-		ksft_test_result(!st.attached && !c0.attached &&
-				 st.reason == KVM_EXCL_VCPU_XAPIC &&
-				 c0.reason == KVM_EXCL_VCPU_XAPIC,
-				 "xAPIC: detached, and that is the reason\n");
-	} else {
-		ksft_test_result_skip("xAPIC: detached - not exclusive\n");
-	}
-
-	s->go = IN_XAPIC;
-	ok = ok && excl_wait(&ev, s->count[PENDING] >= 201, 20);
-	ksft_test_result(ok, "x2APIC again: timer and self-IPIs\n");
-	/* Both say so, though not in the same moment. */
-	for (i = 0; i < 10; i++) {
-		if (ev.ctx >= 0)
-			excl_wait_attached(ev.ctx, 0, &st);
-		excl_counters_read(ev.vcpus[0], &c1);
-		if (ev.ctx < 0 || c1.attached)
-			break;
-	}
-	excl_counters_delta("to x2APIC", &c0, &c1);
-	if (ev.ctx >= 0) {
-		ksft_test_result(st.attached && c1.attached && !st.reason &&
-				 c1.attaches > c0.attaches, "x2APIC again: attached\n");
-	} else {
-		ksft_test_result_skip("x2APIC again: attached - not exclusive\n");
-	}
-	s->go = IN_X2APIC;
-	ksft_test_result(excl_vm_join(&ev, 10), "the guest ends\n");
-	excl_vm_destroy(&ev);
-	odd_bits();
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
