@@ -11,7 +11,7 @@
  */
 #include <fcntl.h>
 
-#include "excl.h"
+#include "harness.h"
 
 #define FAIL_FUNCTION	"/sys/kernel/debug/fail_function/"
 #define FAIL_SLAB	"/sys/kernel/debug/failslab/"
@@ -23,7 +23,7 @@
 
 static const uint32_t cpus[] = { EXCL_FIRST_CPU, EXCL_FIRST_CPU + 1 };
 
-/* What a claim consists of, and what each part says where it fails. */
+/* What a claim consists of, and what each part says where it fails: a variant below each. */
 static const struct {
 	const char *name;
 	int error;
@@ -48,8 +48,7 @@ static void write_or_fail(const char *path, const char *text)
 {
 	int r = excl_write_file(path, text);
 
-	if (r)
-		ksft_exit_fail_msg("%s: %s\n", path, strerror(r));
+	TEST_ASSERT(!r, "%s: %s", path, strerror(r));
 }
 
 static void inject(unsigned int step)
@@ -70,6 +69,7 @@ static void inject_none(void)
 static void set_up(void)
 {
 	/* Nobody is told of each, and allocations that sleep fail, too. */
+	write_or_fail(FAIL_FUNCTION "times", "-1");
 	write_or_fail(FAIL_FUNCTION "verbose", "0");
 	write_or_fail(FAIL_SLAB "verbose", "0");
 	write_or_fail(FAIL_SLAB "ignore-gfp-wait", "N");
@@ -127,32 +127,79 @@ static bool documented(int error)
 	return error == ENOMEM || error == EBUSY || error == EOPNOTSUPP;
 }
 
-/* Each function fails by itself. */
-static void named_fail(void)
-{
-	struct kvm_excl_claim_cpus claim;
-	int ctx, error;
-	unsigned int i;
-	bool ok;
+/* A function that fails by itself. */
+FIXTURE(function) {
+};
 
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		inject(i);
-		write_or_fail(FAIL_FUNCTION "times", "-1");
-		write_or_fail(FAIL_FUNCTION "probability", "100");
-		ctx = excl_open();
-		error = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
-		write_or_fail(FAIL_FUNCTION "probability", "0");
-		inject_none();
-		ok = error == steps[i].error ? as_before() :
-		     !error && !strcmp(steps[i].name, FIRST_TIME);
-		close(ctx);
-		ok = ok && as_before();
-		ksft_test_result(ok, "%s fails: %s\n", steps[i].name, strerror(error));
-	}
+FIXTURE_VARIANT(function) {
+	unsigned int step;
+};
+
+FIXTURE_VARIANT_ADD(function, kvm_excl_supported) { 0 };
+FIXTURE_VARIANT_ADD(function, ipi_nmi_get) { 1 };
+FIXTURE_VARIANT_ADD(function, find_obstacle) { 2 };
+FIXTURE_VARIANT_ADD(function, move_interrupts) { 3 };
+FIXTURE_VARIANT_ADD(function, move_misplaced_tasks) { 4 };
+FIXTURE_VARIANT_ADD(function, tick_remote_install) { 5 };
+FIXTURE_VARIANT_ADD(function, guest_irq_start) { 6 };
+FIXTURE_VARIANT_ADD(function, kvm_excl_verify_entries) { 7 };
+FIXTURE_VARIANT_ADD(function, kvm_excl_verify_descriptors) { 8 };
+
+FIXTURE_SETUP(function)
+{
+	inject(variant->step);
 }
 
-/* Each step of a claim fails in turn. */
-static void claim_fails(void)
+FIXTURE_TEARDOWN(function)
+{
+	inject_none();
+}
+
+TEST_F_TIMEOUT(function, that_fails_leaves_nothing_changed, EXCL_CASE_S)
+{
+	const typeof(steps[0]) *step = &steps[variant->step];
+	struct kvm_excl_claim_cpus claim;
+	int ctx, error;
+
+	write_or_fail(FAIL_FUNCTION "probability", "100");
+	ctx = excl_open();
+	error = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
+	write_or_fail(FAIL_FUNCTION "probability", "0");
+	inject_none();
+	if (error || strcmp(step->name, FIRST_TIME)) {
+		EXPECT_EQ(step->error, error) {
+			TH_LOG("%s fails: %s", step->name, strerror(error));
+		}
+		EXPECT_TRUE(as_before());
+	}
+	close(ctx);
+	EXPECT_TRUE(as_before());
+}
+
+/* Each step fails in turn; each claim has the same ones. */
+FIXTURE(step) {
+};
+
+FIXTURE_SETUP(step)
+{
+	unsigned int i;
+	int ctx = excl_open();
+
+	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, nth_fd);
+	ASSERT_EQ(0, excl_claim(ctx, cpus, ARRAY_SIZE(cpus)));
+	close(ctx);
+	for (i = 0; i < ARRAY_SIZE(steps); i++)
+		inject(i);
+}
+
+FIXTURE_TEARDOWN(step)
+{
+	inject_none();
+	close(nth_fd);
+}
+
+TEST_F_TIMEOUT(step, of_a_claim_that_fails_leaves_nothing_changed, EXCL_CASE_S)
 {
 	unsigned int n, refused = 0, done = 0;
 	struct kvm_excl_claim_cpus claim;
@@ -177,12 +224,13 @@ static void claim_fails(void)
 	}
 	ksft_print_msg("%u steps, %u of them end the claim, %u are made up for\n", n - 1,
 		       refused, done);
-	ksft_test_result(ok && !failed && refused >= ARRAY_SIZE(steps) - 1,
-			 "a claim that fails changes nothing\n");
+	EXPECT_TRUE(ok);
+	EXPECT_FALSE(failed);
+	EXPECT_GE(refused, ARRAY_SIZE(steps) - 1);
 }
 
 /* What the release needs fails in turn; it is done all the same. */
-static void release_fails(void)
+TEST_F_TIMEOUT(step, of_a_release_is_made_up_for, EXCL_CASE_S)
 {
 	struct kvm_excl_claim_cpus claim;
 	bool ok = true, failed = true;
@@ -200,37 +248,28 @@ static void release_fails(void)
 			ksft_print_msg("step %u\n", n);
 	}
 	ksft_print_msg("%u steps\n", n - 1);
-	ksft_test_result(ok && !failed && n > 1, "a release does not fail\n");
+	EXPECT_TRUE(ok);
+	EXPECT_FALSE(failed);
+	EXPECT_GT(n, 1);
+}
+
+/* Behind the last case. */
+static void put_irq_back(void)
+{
+	excl_write_file(irq_path, irq_mask);
 }
 
 int main(int argc, char **argv)
 {
-	unsigned int i;
-	int ctx;
-
-	ksft_print_header();
 	excl_require(2);
 	TEST_REQUIRE(!excl_stock());
 	if (access(FAIL_FUNCTION "inject", W_OK) || access(FAIL_NTH, W_OK))
 		ksft_exit_skip("the kernel has no CONFIG_FAIL_FUNCTION\n");
-	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
-	TEST_ASSERT(nth_fd >= 0, FAIL_NTH ": %s", strerror(errno));
-	ksft_set_plan(ARRAY_SIZE(steps) + 2);
 	set_up();
-	if (!put_irq_there())
-		ksft_exit_fail_msg("no interrupt can be put on CPU %u\n", cpus[1]);
+	TEST_ASSERT(put_irq_there(), "no interrupt can be put on CPU %u", cpus[1]);
+	atexit(put_irq_back);
 	ksft_print_msg("%s: %u\n", irq_path, cpus[1]);
+	/* Once, as it reads all symbols of the kernel, and before any case has claimed. */
 	excl_snapshot_take(&before);
-	named_fail();
-	/* From here on each claim has the same steps. */
-	TEST_ASSERT(!excl_claim(ctx = excl_open(), cpus, ARRAY_SIZE(cpus)), "claim: %s",
-		    strerror(errno));
-	close(ctx);
-	for (i = 0; i < ARRAY_SIZE(steps); i++)
-		inject(i);
-	claim_fails();
-	release_fails();
-	inject_none();
-	write_or_fail(irq_path, irq_mask);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }

@@ -20,8 +20,8 @@
 #include <sys/eventfd.h>
 #include <sys/sysinfo.h>
 
-#include "excl.h"
 #include "guest.h"
+#include "harness.h"
 
 #define CPU		EXCL_FIRST_CPU
 #define VECTOR		0x71
@@ -30,9 +30,9 @@
 #define BOUND_MS	2000
 
 /* How vCPU 0 is away from the CPU that is claimed. */
-enum variant { HALTED, PAUSED, HOTPLUGGED, NR_VARIANTS };
+enum away { HALTED, PAUSED, HOTPLUGGED, NR_WAYS };
 
-static const char * const variants[NR_VARIANTS] = {
+static const char * const ways[NR_WAYS] = {
 	[HALTED] = "halted",
 	[PAUSED] = "in user space",
 	[HOTPLUGGED] = "halted, the CPU off and on again",
@@ -271,18 +271,18 @@ static bool exclusive_end(void)
 	return ok && (excl_stock() || excl_wait_free(1));
 }
 
-static bool round_of(enum variant variant, uint64_t round)
+static bool round_of(enum away away, uint64_t round)
 {
 	int last = get_nprocs_conf() - 1;
 	/* Every other one is an IPI, which alone may be posted without a device. */
 	enum source source = round % 2 ? 1 + round / 2 % 2 : BY_IPI;
 	bool ok;
 
-	ok = pin_sleeper(CPU, CPU) && sleep_on(CPU, variant == PAUSED);
+	ok = pin_sleeper(CPU, CPU) && sleep_on(CPU, away == PAUSED);
 	/* A mask that is not for this CPU alone, half of the times. */
 	if (ok && round / 2 % 2)
 		ok = pin_sleeper(EXCL_FIRST_CPU, last);
-	if (ok && variant == HOTPLUGGED) {
+	if (ok && away == HOTPLUGGED) {
 		ok = !excl_set_online(CPU, "0") && !excl_set_online(CPU, "1");
 		if (!ok)
 			ksft_print_msg("CPU %d does not go offline and come back\n", CPU);
@@ -290,7 +290,7 @@ static bool round_of(enum variant variant, uint64_t round)
 	if (!ok)
 		return false;
 	ok = exclusive_start();
-	ok = ok && wake(source, variants[variant]);
+	ok = ok && wake(source, ways[away]);
 	ok = ok && sleep_on(-1, false) &&
 	     wake((source + 1) % NR_SOURCES, "asleep on another CPU");
 	ok = exclusive_end() && ok;
@@ -308,25 +308,37 @@ static void print_parameter(const char *name)
 	ksft_print_msg("kvm_intel.%s: %s\n", name, value);
 }
 
-int main(int argc, char **argv)
+static uint64_t rounds;
+
+/* The ordinary VM, whose vCPU 0 has slept and been woken in every way. */
+FIXTURE(sleeper) {
+	bool ok;
+};
+
+FIXTURE_VARIANT(sleeper) {
+	enum away away;
+};
+
+FIXTURE_VARIANT_ADD(sleeper, halted) {
+	.away = HALTED,
+};
+
+FIXTURE_VARIANT_ADD(sleeper, in_user_space) {
+	.away = PAUSED,
+};
+
+FIXTURE_VARIANT_ADD(sleeper, halted_and_hotplugged) {
+	.away = HOTPLUGGED,
+};
+
+FIXTURE_SETUP(sleeper)
 {
 	struct kvm_irqfd irqfd = { .gsi = GSI };
 	struct kvm_irq_routing *routing;
-	enum variant variant;
-	uint64_t rounds, i;
-	bool ok = true;
-	int last;
+	int last = get_nprocs_conf() - 1;
+	uint64_t i;
 
-	ksft_print_header();
-	excl_require(2);
-	rounds = excl_arg(argc, argv, 1, 4);
-	ksft_set_plan(2 * NR_VARIANTS);
-	if (host_cpu_is_intel) {
-		print_parameter("enable_apicv");
-		print_parameter("enable_ipiv");
-	}
-
-	TEST_ASSERT(!pipe(resume_pipe), "pipe");
+	ASSERT_EQ(0, pipe(resume_pipe));
 	ord.ordinary = true;
 	ord.on_exit = on_io;
 	ord.on_signal = go_on;
@@ -342,39 +354,55 @@ int main(int argc, char **argv)
 	excl_vm_start(&ord);
 	while (!ord.threads[0].tid || !ord.threads[1].tid)
 		usleep(100);
-	last = get_nprocs_conf() - 1;
-	TEST_ASSERT(!excl_run_on(ord.threads[1].tid, last, last), "vCPU 1 on CPU %d", last);
+	ASSERT_EQ(0, excl_run_on(ord.threads[1].tid, last, last));
 
 	/* What faults or is switched on the first time has been then. */
-	for (i = 0; ok && i < NR_SOURCES; i++)
-		ok = pin_sleeper(CPU, CPU) && sleep_on(CPU, false) && wake(i, "at first");
-
-	for (variant = 0; variant < NR_VARIANTS; variant++) {
-		longest_us = 0;
-		late = 0;
-		stray = 0;
-		f1 = 0;
-		f2 = 0;
-		recorded = 0;
-		for (i = 0; ok && i < rounds; i++)
-			ok = round_of(variant, i);
-		ksft_print_msg("%s: %lu rounds, woken after %lu us at most, %lu times not within %u ms; strays %lu, of them 0xf1 %lu, 0xf2 %lu; recorded %lu\n",
-			       variants[variant], i, longest_us, late, BOUND_MS, stray, f1, f2,
-			       recorded);
-		if (!ok || late || stray || recorded)
-			excl_vm_dump(&ord);
-		ksft_test_result(ok && !late, "%s: woken each time\n", variants[variant]);
-		if (excl_stock())
-			ksft_test_result_skip("%s: strays - not exclusive\n",
-					      variants[variant]);
-		else
-			ksft_test_result(ok && !stray && !recorded,
-					 "%s: nothing in the exclusive guest\n",
-					 variants[variant]);
+	for (i = 0; i < NR_SOURCES; i++) {
+		ASSERT_TRUE(pin_sleeper(CPU, CPU));
+		ASSERT_TRUE(sleep_on(CPU, false));
+		ASSERT_TRUE(wake(i, "at first"));
 	}
+
+	longest_us = 0;
+	late = 0;
+	for (i = 0, self->ok = true; self->ok && i < rounds; i++)
+		self->ok = round_of(variant->away, i);
+	ksft_print_msg("%s: %lu rounds, woken after %lu us at most, %lu times not within %u ms; strays %lu, of them 0xf1 %lu, 0xf2 %lu; recorded %lu\n",
+		       ways[variant->away], i, longest_us, late, BOUND_MS, stray, f1, f2,
+		       recorded);
+	if (!self->ok || late || stray || recorded)
+		excl_vm_dump(&ord);
+}
+
+FIXTURE_TEARDOWN(sleeper)
+{
 	ho->stop = 1;
-	if (!excl_vm_join(&ord, 10))
-		ksft_print_msg("the ordinary guest did not end\n");
+	EXPECT_TRUE(excl_vm_join(&ord, 10));
 	excl_vm_destroy(&ord);
-	ksft_finished();
+}
+
+TEST_F_TIMEOUT(sleeper, is_woken_each_time, EXCL_CASE_S)
+{
+	EXPECT_TRUE(self->ok);
+	EXPECT_EQ(0, late);
+}
+
+TEST_F_TIMEOUT(sleeper, has_nothing_come_to_the_exclusive_guest, EXCL_CASE_S)
+{
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	EXPECT_TRUE(self->ok);
+	EXPECT_EQ(0, stray);
+	EXPECT_EQ(0, recorded);
+}
+
+int main(int argc, char **argv)
+{
+	excl_require(2);
+	rounds = excl_arg(argc, argv, 1, 4);
+	if (host_cpu_is_intel) {
+		print_parameter("enable_apicv");
+		print_parameter("enable_ipiv");
+	}
+	return excl_harness_run(argc, argv);
 }

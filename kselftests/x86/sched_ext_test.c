@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "excl.h"
+#include "harness.h"
 
 #define STATE		"/sys/kernel/sched_ext/state"
 #define VMLINUX_BTF	"/sys/kernel/btf/vmlinux"
@@ -250,59 +250,132 @@ static void scheduler_unload(int link)
 		close(link);
 }
 
-static void claim_beside_scheduler(void)
-{
-	struct kvm_excl_claim_cpus claim;
+/* A scheduler is loaded, and there is a context. */
+FIXTURE(loaded) {
 	struct excl_snapshot before;
-	int link, ctx, r;
+	int link;
+	int ctx;
+};
 
-	excl_snapshot_take(&before);
-	link = scheduler_load();
-	if (link < 0)
-		ksft_print_msg("BPF_LINK_CREATE: %s\n", strerror(errno));
-	ksft_test_result(link >= 0 && comes_to("enabled"), "a BPF scheduler is loaded\n");
-
-	ctx = excl_open();
-	r = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim) ? errno : 0;
-	ksft_print_msg("errno %d, obstacle %u on CPU %u\n", r, claim.obstacle, claim.obstacle_cpu);
-	ksft_test_result(r == EBUSY && claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT &&
-			 claim.obstacle_cpu == cpus[0], "a claim is refused, and names it\n");
-	ksft_test_result(excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), KVM_EXCL_CLAIM_PINNED, 0,
-					&claim) && errno == EBUSY &&
-			 claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT,
-			 "with CLAIM_PINNED, too\n");
-	ksft_test_result(state_is("enabled"), "the scheduler goes on\n");
-	scheduler_unload(link);
-	ksft_test_result(comes_to("disabled") && excl_snapshot_restored(&before),
-			 "the host is as it was\n");
-	excl_snapshot_free(&before);
-
-	ksft_test_result(!excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim),
-			 "without it the same context gets the CPUs\n");
-	close(ctx);
-	ksft_test_result(excl_wait_free(ARRAY_SIZE(cpus)), "and gives them back\n");
+FIXTURE_SETUP(loaded)
+{
+	excl_snapshot_take(&self->before);
+	self->link = scheduler_load();
+	ASSERT_LE(0, self->link);
+	ASSERT_TRUE(comes_to("enabled"));
+	self->ctx = excl_open();
+	ASSERT_LE(0, self->ctx);
 }
 
-static void scheduler_beside_claim(void)
+FIXTURE_TEARDOWN(loaded)
 {
-	int ctx = excl_open(), link, log;
-	bool ok;
+	scheduler_unload(self->link);
+	EXPECT_TRUE(comes_to("disabled"));
+	close(self->ctx);
+	EXPECT_TRUE(excl_wait_free(ARRAY_SIZE(cpus)));
+	excl_snapshot_free(&self->before);
+}
 
-	log = excl_log_open();
-	ok = !excl_claim_first(ctx, ARRAY_SIZE(cpus));
-	link = scheduler_load();
-	ksft_test_result(ok && link < 0 && errno == EBUSY && comes_to("disabled"),
-			 "a BPF scheduler is refused while CPUs are owned: EBUSY\n");
-	ksft_test_result(excl_log_find(log, "is owned"), "the log says why\n");
-	scheduler_unload(link);
-	close(log);
-	close(ctx);
-	ok = excl_wait_free(ARRAY_SIZE(cpus));
+/* Claim in vain, and be told that a scheduler is in the way. */
+static bool claim_is_refused(int ctx, uint32_t flags)
+{
+	struct kvm_excl_claim_cpus claim;
+	int r;
 
-	link = scheduler_load();
-	ksft_test_result(ok && link >= 0 && comes_to("enabled"), "it does after the release\n");
-	scheduler_unload(link);
-	ksft_test_result(comes_to("disabled"), "and ends\n");
+	r = excl_claim_for(ctx, cpus, ARRAY_SIZE(cpus), flags, 0, &claim) ? errno : 0;
+	ksft_print_msg("errno %d, obstacle %u on CPU %u\n", r, claim.obstacle, claim.obstacle_cpu);
+	return r == EBUSY && claim.obstacle == KVM_EXCL_OBSTACLE_SCHED_EXT &&
+	       claim.obstacle_cpu == cpus[0];
+}
+
+TEST_F_TIMEOUT(loaded, has_a_claim_refused_and_is_named, EXCL_CASE_S)
+{
+	EXPECT_TRUE(claim_is_refused(self->ctx, 0));
+}
+
+TEST_F_TIMEOUT(loaded, has_a_claim_of_pinned_cpus_refused_too, EXCL_CASE_S)
+{
+	EXPECT_TRUE(claim_is_refused(self->ctx, KVM_EXCL_CLAIM_PINNED));
+}
+
+TEST_F_TIMEOUT(loaded, goes_on_beside_refused_claims, EXCL_CASE_S)
+{
+	ASSERT_TRUE(claim_is_refused(self->ctx, 0));
+	ASSERT_TRUE(claim_is_refused(self->ctx, KVM_EXCL_CLAIM_PINNED));
+	EXPECT_TRUE(state_is("enabled"));
+}
+
+TEST_F_TIMEOUT(loaded, leaves_the_host_as_it_was, EXCL_CASE_S)
+{
+	ASSERT_TRUE(claim_is_refused(self->ctx, 0));
+	ASSERT_TRUE(claim_is_refused(self->ctx, KVM_EXCL_CLAIM_PINNED));
+	scheduler_unload(self->link);
+	self->link = -1;
+	EXPECT_TRUE(comes_to("disabled"));
+	EXPECT_TRUE(excl_snapshot_restored(&self->before));
+}
+
+TEST_F_TIMEOUT(loaded, leaves_the_cpus_to_the_same_context, EXCL_CASE_S)
+{
+	struct kvm_excl_claim_cpus claim;
+
+	ASSERT_TRUE(claim_is_refused(self->ctx, 0));
+	scheduler_unload(self->link);
+	self->link = -1;
+	ASSERT_TRUE(comes_to("disabled"));
+	EXPECT_EQ(0, excl_claim_for(self->ctx, cpus, ARRAY_SIZE(cpus), 0, 0, &claim));
+}
+
+/* CPUs are owned. */
+FIXTURE(owned) {
+	int ctx;
+	int log;
+	int link;
+};
+
+FIXTURE_SETUP(owned)
+{
+	self->link = -1;
+	self->log = excl_log_open();
+	self->ctx = excl_open();
+	ASSERT_EQ(0, excl_claim_first(self->ctx, ARRAY_SIZE(cpus)));
+}
+
+FIXTURE_TEARDOWN(owned)
+{
+	scheduler_unload(self->link);
+	EXPECT_TRUE(comes_to("disabled"));
+	close(self->log);
+	close(self->ctx);
+	EXPECT_TRUE(excl_wait_free(ARRAY_SIZE(cpus)));
+}
+
+TEST_F_TIMEOUT(owned, cpus_have_a_scheduler_refused, EXCL_CASE_S)
+{
+	self->link = scheduler_load();
+	EXPECT_EQ(EBUSY, self->link < 0 ? errno : 0);
+	EXPECT_TRUE(comes_to("disabled"));
+}
+
+TEST_F_TIMEOUT(owned, cpus_are_why_as_the_log_says, EXCL_CASE_S)
+{
+	self->link = scheduler_load();
+	ASSERT_GT(0, self->link);
+	EXPECT_NE(0, excl_log_find(self->log, "is owned"));
+}
+
+TEST_F_TIMEOUT(owned, cpus_let_it_load_and_end_after_the_release, EXCL_CASE_S)
+{
+	ASSERT_GT(0, scheduler_load());
+	close(self->ctx);
+	self->ctx = -1;
+	ASSERT_TRUE(excl_wait_free(ARRAY_SIZE(cpus)));
+	self->link = scheduler_load();
+	EXPECT_LE(0, self->link);
+	EXPECT_TRUE(comes_to("enabled"));
+	scheduler_unload(self->link);
+	self->link = -1;
+	EXPECT_TRUE(comes_to("disabled"));
 }
 
 /* Rounds of one load and one claim, which start within this of one another. */
@@ -341,7 +414,21 @@ static void *load_each_round(void *unused)
 	}
 }
 
-static void both_at_once(unsigned int seconds)
+static unsigned int seconds;
+
+FIXTURE(race) {
+};
+
+FIXTURE_SETUP(race)
+{
+}
+
+FIXTURE_TEARDOWN(race)
+{
+}
+
+/* For some seconds: what two do at the same time takes many rounds. */
+TEST_F_TIMEOUT(race, is_won_by_one_of_claim_and_scheduler, EXCL_CASE_S)
 {
 	uint64_t end = excl_now_ns() + seconds * 1000000000ULL;
 	unsigned long claims = 0, loads = 0, neither = 0, both = 0, other = 0;
@@ -387,23 +474,21 @@ static void both_at_once(unsigned int seconds)
 	pthread_join(thread, NULL);
 	ksft_print_msg("%lu rounds: %lu claims, %lu loads, %lu neither, %lu both\n", l->round,
 		       claims, loads, neither, both);
-	ksft_test_result(ok, "nothing is left of either\n");
-	ksft_test_result(claims && loads, "each wins now and then\n");
-	ksft_test_result(!both && !other, "never both, and no other error\n");
+	/* Nothing is left of either. */
+	EXPECT_TRUE(ok);
+	/* Each wins now and then, never both, and there is no other error. */
+	EXPECT_NE(0, claims);
+	EXPECT_NE(0, loads);
+	EXPECT_EQ(0, both);
+	EXPECT_EQ(0, other);
 }
 
 int main(int argc, char **argv)
 {
-	unsigned int seconds = excl_arg(argc, argv, 1, 10);
-
-	ksft_print_header();
+	seconds = excl_arg(argc, argv, 1, 10);
 	excl_require(2);
 	TEST_REQUIRE(!excl_stock());
 	if (access(STATE, R_OK) || !find_layout())
 		ksft_exit_skip("sched_ext is not in this kernel\n");
-	ksft_set_plan(14);
-	claim_beside_scheduler();
-	scheduler_beside_claim();
-	both_at_once(seconds);
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
