@@ -48,7 +48,7 @@
 
 #define MASKED_MS		5
 
-enum phase { READY = 1, DONE };
+enum phase { READY = 1, WARM, DONE };
 
 /* What the guest does between them. */
 enum job { ONESHOT, PERIODIC, EXITS, ANY, IPIS, MASKED };
@@ -146,11 +146,12 @@ static void one_shot(uint64_t n)
 	guest_spin_us(10 * g.period_us);
 }
 
-static void periodic(void)
+static void periodic(uint64_t n)
 {
 	volatile typeof(g) *v = &g;
 
-	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	if (!v->periodic)
+		x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
 	v->periodic = true;
 	v->armed = true;
 	v->fired = 0;
@@ -163,7 +164,7 @@ static void periodic(void)
 	v->start = v->last;
 	v->spin = v->last;
 	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), ticks());
-	spin(0, v->count);
+	spin(0, n);
 	guest_cli();
 	wrmsr(APIC_BASE_MSR + (APIC_TMICT >> 4), 0);
 	v->armed = false;
@@ -283,6 +284,15 @@ static void masked(void)
 	v->unmasked_fired = v->fired;
 }
 
+/* The jobs whose exits are counted: everything that faults once has faulted after a few. */
+static void count_expiries(uint64_t n)
+{
+	if (g.job == ONESHOT)
+		one_shot(n);
+	else if (g.job == PERIODIC)
+		periodic(n);
+}
+
 static void guest_code(uint64_t index)
 {
 	volatile typeof(g) *v = &g;
@@ -294,17 +304,13 @@ static void guest_code(uint64_t index)
 	v->spin = rdtsc();
 	guest_sti();
 
-	/* Everything that faults once has faulted then. */
-	one_shot(WARM_UP);
 	v->phase = READY;
 	spin(READY, 0);
+	count_expiries(WARM_UP);
+	v->phase = WARM;
+	spin(WARM, 0);
+	count_expiries(v->count);
 	switch (v->job) {
-	case ONESHOT:
-		one_shot(v->count);
-		break;
-	case PERIODIC:
-		periodic();
-		break;
 	case EXITS:
 		across_exits();
 		break;
@@ -368,14 +374,28 @@ FIXTURE_TEARDOWN(timer)
 	excl_vm_destroy(&self->ev);
 }
 
-/* What the guest is to do; false when it does not come to its end. */
-static bool guest_does(struct excl_vm *ev, enum job job, unsigned int seconds)
+/* What the guest is to do, from here to where its exits count. */
+static bool guest_prepares(struct excl_vm *ev, enum job job)
 {
 	volatile typeof(g) *v = excl_shared(ev, g);
 
 	v->job = job;
 	v->go = READY;
+	return excl_wait(ev, v->phase == WARM, 20);
+}
+
+/* False when it does not come to its end. */
+static bool guest_goes_on(struct excl_vm *ev, unsigned int seconds)
+{
+	volatile typeof(g) *v = excl_shared(ev, g);
+
+	v->go = WARM;
 	return excl_wait(ev, v->phase == DONE, seconds);
+}
+
+static bool guest_does(struct excl_vm *ev, enum job job, unsigned int seconds)
+{
+	return guest_prepares(ev, job) && guest_goes_on(ev, seconds);
 }
 
 TEST_F_TIMEOUT(timer, one_shot_is_not_lost_or_doubled, EXCL_CASE_S)
@@ -405,9 +425,10 @@ TEST_F_TIMEOUT(timer, one_shot_needs_no_exit_but_kicks, EXCL_CASE_S)
 
 	if (excl_stock())
 		SKIP(return, "not exclusive");
+	ASSERT_TRUE(guest_prepares(ev, ONESHOT));
 	excl_vm_settle();
 	excl_counters_read(ev->vcpus[0], &c0);
-	ASSERT_TRUE(guest_does(ev, ONESHOT, self->seconds));
+	ASSERT_TRUE(guest_goes_on(ev, self->seconds));
 	excl_counters_read(ev->vcpus[0], &c1);
 	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
 		SKIP(return, "timer mode is %lu here", c1.timer_mode);
@@ -445,9 +466,10 @@ TEST_F_TIMEOUT(timer, periodic_needs_no_exit_but_kicks, EXCL_CASE_S)
 
 	if (excl_stock())
 		SKIP(return, "not exclusive");
+	ASSERT_TRUE(guest_prepares(ev, PERIODIC));
 	excl_vm_settle();
 	excl_counters_read(ev->vcpus[0], &c0);
-	ASSERT_TRUE(guest_does(ev, PERIODIC, self->seconds));
+	ASSERT_TRUE(guest_goes_on(ev, self->seconds));
 	excl_counters_read(ev->vcpus[0], &c1);
 	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
 		SKIP(return, "timer mode is %lu here", c1.timer_mode);

@@ -119,9 +119,9 @@ check "a CPU that is none" refused 1 'CPU 99 does not exist' attach --pid "$vmm"
 attach_to 2,3
 check "attach: both vCPUs come to be attached" within 60 both_attached
 check "their threads are on their CPUs" threads_on 2 3
-check "status names the VMM's process" sh -c "$command status | grep -qE '\b$vmm\b.*: bound'"
+check "status names the VMM's process" sh -c "$command status | grep -qE ': bound, .*VM of process $vmm\b'"
 check "its CPUs are nobody else's" sh -c \
-	"! $command run --cpus 2 -- true 2>'$tmp/err' && grep -q 'belongs to another VM' '$tmp/err'"
+	"! $command run --cpus 2 -- true 2>'$tmp/err' && grep -q 'belongs to another context' '$tmp/err'"
 kill -INT "$attach"
 check "interrupted it ends well" ends 0
 check "and gives back the CPUs and the threads' masks" within 20 sh -c \
