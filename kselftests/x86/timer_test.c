@@ -408,31 +408,32 @@ TEST_F_TIMEOUT(timer, one_shot_is_not_lost_or_doubled, EXCL_CASE_S)
 	EXPECT_EQ(0, v->unarmed);
 }
 
-static bool no_exit_but_kicks(const char *what, const struct excl_counters *c0,
-			      const struct excl_counters *c1)
+static void needs_no_exit_but_kicks(struct __test_metadata *_metadata, struct excl_vm *ev,
+				    enum job job, unsigned int seconds, const char *what)
 {
-	uint64_t exits = c1->exits - c0->exits, kicks = excl_kick_exits(c0, c1);
+	struct excl_counters c0, c1;
+	uint64_t exits, kicks;
 
-	excl_counters_delta(what, c0, c1);
+	if (excl_stock())
+		SKIP(return, "not exclusive");
+	ASSERT_TRUE(guest_prepares(ev, job));
+	excl_vm_settle();
+	excl_counters_read(ev->vcpus[0], &c0);
+	ASSERT_TRUE(guest_goes_on(ev, seconds));
+	excl_counters_read(ev->vcpus[0], &c1);
+	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
+		SKIP(return, "timer mode is %lu here", c1.timer_mode);
+	exits = c1.exits - c0.exits;
+	kicks = excl_kick_exits(&c0, &c1);
+	excl_counters_delta(what, &c0, &c1);
 	ksft_print_msg("%s: exits %lu, %lu for kicks\n", what, exits, kicks);
-	return c1->attached && exits <= kicks + 1;
+	EXPECT_TRUE(c1.attached);
+	EXPECT_LE(exits, kicks + 1);
 }
 
 TEST_F_TIMEOUT(timer, one_shot_needs_no_exit_but_kicks, EXCL_CASE_S)
 {
-	struct excl_vm *ev = &self->ev;
-	struct excl_counters c0, c1;
-
-	if (excl_stock())
-		SKIP(return, "not exclusive");
-	ASSERT_TRUE(guest_prepares(ev, ONESHOT));
-	excl_vm_settle();
-	excl_counters_read(ev->vcpus[0], &c0);
-	ASSERT_TRUE(guest_goes_on(ev, self->seconds));
-	excl_counters_read(ev->vcpus[0], &c1);
-	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
-		SKIP(return, "timer mode is %lu here", c1.timer_mode);
-	EXPECT_TRUE(no_exit_but_kicks("one-shot", &c0, &c1));
+	needs_no_exit_but_kicks(_metadata, &self->ev, ONESHOT, self->seconds, "one-shot");
 }
 
 TEST_F_TIMEOUT(timer, periodic_is_not_lost_or_doubled, EXCL_CASE_S)
@@ -461,19 +462,7 @@ TEST_F_TIMEOUT(timer, periodic_is_not_lost_or_doubled, EXCL_CASE_S)
 
 TEST_F_TIMEOUT(timer, periodic_needs_no_exit_but_kicks, EXCL_CASE_S)
 {
-	struct excl_vm *ev = &self->ev;
-	struct excl_counters c0, c1;
-
-	if (excl_stock())
-		SKIP(return, "not exclusive");
-	ASSERT_TRUE(guest_prepares(ev, PERIODIC));
-	excl_vm_settle();
-	excl_counters_read(ev->vcpus[0], &c0);
-	ASSERT_TRUE(guest_goes_on(ev, self->seconds));
-	excl_counters_read(ev->vcpus[0], &c1);
-	if (c1.attached && c1.timer_mode != KVM_EXCL_VCPU_TIMER_DIRECT)
-		SKIP(return, "timer mode is %lu here", c1.timer_mode);
-	EXPECT_TRUE(no_exit_but_kicks("periodic", &c0, &c1));
+	needs_no_exit_but_kicks(_metadata, &self->ev, PERIODIC, self->seconds, "periodic");
 }
 
 TEST_F_TIMEOUT(timer, masked_count_goes_on_across_exits, EXCL_CASE_S)
