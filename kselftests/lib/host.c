@@ -410,6 +410,11 @@ static void add_tasks(struct excl_snapshot *s)
 		closedir(dir);
 }
 
+static bool is_lvt(uint32_t msr)
+{
+	return msr == 0x82f || (msr >= 0x832 && msr <= 0x837) || msr >= 0x850;
+}
+
 static void add_cpus(struct excl_snapshot *s)
 {
 	/* ID, LVR, TPR, LDR, SVR, the LVTs, TDCR; no counters and no commands. */
@@ -430,6 +435,9 @@ static void add_cpus(struct excl_snapshot *s)
 		for (i = 0; i < ARRAY_SIZE(msrs); i++) {
 			if (!host_apic_msr(cpu, msrs[i], &val))
 				continue;
+			/* Of an LVT, what the hardware sets: delivery status, remote IRR. */
+			if (is_lvt(msrs[i]))
+				val &= ~0x5000ULL;
 			/* An idle CPU masks its timer and unmasks it again. */
 			if (msrs[i] == 0x832)
 				val &= ~0x10000ULL;

@@ -20,7 +20,8 @@ CASE = re.compile(r"(\s*)(ok|not ok) ([0-9]+)\b(?: -(?= |$))?(.*)$")
 DIRECTIVE = re.compile(r"\s*#\s*((?:SKIP|XFAIL|XPASS|TODO|TIMEOUT|error)\b.*)$", re.I)
 SKIPPED = re.compile(r"\s*(?:not )?ok [0-9]+\b.*# SKIP", re.I)
 FAILED = re.compile(r" *not ok|Bail out!")
-# What kselftest_harness.h says of each case, besides what was wrong with it.
+# What kselftest_harness.h says of each case, besides what was wrong with it; the first of it.
+BEGINS = re.compile(r"#  +RUN ")
 HARNESS = re.compile(r"#  +(RUN|OK|FAIL) |# \S+: Test (failed|terminated by assertion)$")
 NONE_PLANNED = re.compile(r"1\.\.0 # SKIP")
 # Of a required test, what may skip on another kernel than the rig's.
@@ -129,10 +130,19 @@ class Output:
 
 
 def first_failed(lines):
-    """The first case that failed, and the two lines before it, but for the harness' own."""
+    """The first case that failed, and what it said before that, but for the harness' own.
+
+    Where no line says that a case begins, two lines are taken for its own; else as many of
+    the last as there is room for.
+    """
     at = next((i for i, line in enumerate(lines) if FAILED.match(line)), len(lines) - 1)
-    before = [line for line in lines[:at] if not HARNESS.match(line)]
-    return ";".join(before[-2:] + lines[at:at + 1])[:LONGEST]
+    begins = max((i for i, line in enumerate(lines[:at]) if BEGINS.match(line)), default=None)
+    said = [line for line in lines[begins or 0:at] if not HARNESS.match(line)]
+    if begins is None:
+        said = said[-2:]
+    while len(said) > 2 and len(";".join(said + [lines[at]])) > LONGEST:
+        del said[0]
+    return ";".join(said + lines[at:at + 1])[:LONGEST]
 
 
 def why_skipped(lines):

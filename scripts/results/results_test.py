@@ -281,6 +281,14 @@ class Ktap(unittest.TestCase):
                          ("required-skip", "ok 2 edge.irqfd.no_exit # SKIP stock"))
         self.failed("status 1: # irqfd: 4 of 5, exits 9;# x86/irq_test.c:306:no_exit:Expected "
                     "0 (0) != ok (0);not ok 2 edge.irqfd.no_exit", start + bad, 1)
+        self.failed("status 1: # was: a, now: b;# was: c, now: d;# irqfd: 4 of 5, exits 9;"
+                    "# x86/irq_test.c:306:no_exit:Expected 0 (0) != ok (0);"
+                    "not ok 2 edge.irqfd.no_exit",
+                    start + "# was: a, now: b\n# was: c, now: d\n" + bad, 1)
+        many = "".join("# was: %d, now: %s\n" % (i, 50 * "x") for i in range(9))
+        reason = self.judged(start + many + bad, 1)[1]
+        self.assertRegex(reason, "^status 1: # was: [1-8], .*exits 9;.*not ok 2 edge.irqfd.no_exit$")
+        self.assertLessEqual(len(reason), len("status 1: ") + 400)
         self.failed("status 0, but 1 of 2 planned cases: #  RUN           edge.irqfd.no_exit ...",
                     start)
 
