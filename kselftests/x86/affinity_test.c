@@ -19,6 +19,7 @@
 #include "harness.h"
 
 #define GROUP		"/sys/fs/cgroup/excl_affinity_test"
+#define TENANT		"/sys/fs/cgroup/excl_affinity_test_tenant"
 #define ROOT_PROCS	"/sys/fs/cgroup/cgroup.procs"
 
 static const int owned_cpu = EXCL_FIRST_CPU + 1;
@@ -372,6 +373,53 @@ TEST_F_TIMEOUT(cpuset, gets_a_control_cpu, EXCL_CASE_S)
 	EXPECT_TRUE(worker_runs(&self->w, control_cpu, false));
 }
 
+/* Enough of them that one would be on each CPU that is drawn. */
+#define NR_STANDING_IN	12
+
+/* Tasks of a cpuset whose CPU is claimed, and somebody else who has a CPU as a partition. */
+FIXTURE(tenant) {
+	struct worker w[NR_STANDING_IN];
+	int ctx;
+};
+
+FIXTURE_SETUP(tenant)
+{
+	int i;
+
+	ASSERT_TRUE(create_group());
+	ASSERT_TRUE(!mkdir(TENANT, 0755) || errno == EEXIST);
+	ASSERT_TRUE(write_file(GROUP "/cpuset.cpus", "%d", owned_cpu));
+	for (i = 0; i < NR_STANDING_IN; i++) {
+		worker_start(&self->w[i], one_cpu(owned_cpu), true);
+		EXPECT_TRUE(write_file(GROUP "/cgroup.procs", "%d", self->w[i].pid));
+	}
+	ASSERT_TRUE(write_file(TENANT "/cpuset.cpus", "%d", control_cpu));
+	if (!write_file(TENANT "/cpuset.cpus.partition", "root"))
+		SKIP(return, "no partitions of cpusets - not in this kernel");
+	self->ctx = claim();
+}
+
+FIXTURE_TEARDOWN(tenant)
+{
+	int i;
+
+	close(self->ctx);
+	for (i = 0; i < NR_STANDING_IN; i++)
+		worker_end(&self->w[i]);
+	remove_group();
+	rmdir(TENANT);
+}
+
+TEST_F_TIMEOUT(tenant, has_nobody_stand_in_on_its_cpus, EXCL_CASE_S)
+{
+	int i;
+
+	for (i = 0; i < NR_STANDING_IN; i++) {
+		EXPECT_TRUE(worker_runs(&self->w[i], owned_cpu, true));
+		EXPECT_NE(control_cpu, self->w[i].at->cpu);
+	}
+}
+
 static struct {
 	uint64_t rounds, stop;
 } g;
@@ -451,6 +499,84 @@ TEST_F_TIMEOUT(vcpu_thread, keeps_its_mask_in_a_cpuset_and_at_the_release, EXCL_
 	close(self->ev.ctx);
 	self->ev.ctx = -1;
 	EXPECT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
+}
+
+/* Its VMM is in a cpuset, and nobody has asked for a CPU of the thread. */
+FIXTURE(cpuset_thread) {
+	struct excl_vm ev;
+	volatile typeof(g) *v;
+	pid_t tid;
+};
+
+static void start_guest(struct excl_vm *ev, volatile typeof(g) **v)
+{
+	excl_vm_create(ev, 1, guest_code);
+	*v = excl_shared(ev, g);
+	excl_vm_start(ev);
+	TEST_ASSERT(excl_wait(ev, (*v)->rounds > 1000, 20), "the guest does not start");
+}
+
+FIXTURE_SETUP(cpuset_thread)
+{
+	ASSERT_TRUE(create_group());
+	ASSERT_TRUE(write_file(GROUP "/cpuset.cpus", "%d,%d", EXCL_FIRST_CPU, owned_cpu));
+	ASSERT_TRUE(write_file(GROUP "/cgroup.procs", "%d", getpid()));
+	start_guest(&self->ev, &self->v);
+	self->tid = self->ev.threads[0].tid;
+	ASSERT_TRUE(attaches(&self->ev));
+}
+
+FIXTURE_TEARDOWN(cpuset_thread)
+{
+	self->v->stop = 1;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_vm_destroy(&self->ev);
+	write_file(ROOT_PROCS, "%d", getpid());
+	remove_group();
+}
+
+TEST_F_TIMEOUT(cpuset_thread, is_allowed_at_the_release_what_its_cpuset_has_then, EXCL_CASE_S)
+{
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus", "%d,%d", owned_cpu, control_cpu));
+	EXPECT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
+	close(self->ev.ctx);
+	self->ev.ctx = -1;
+	EXPECT_TRUE(has_affinity(self->tid, two_cpus(owned_cpu, control_cpu)));
+}
+
+/* The CPU that the thread asked for, not its vCPU's own, has gone offline meanwhile. */
+FIXTURE(thread_of_offline_cpu) {
+	struct excl_vm ev;
+	volatile typeof(g) *v;
+	pid_t tid;
+};
+
+FIXTURE_SETUP(thread_of_offline_cpu)
+{
+	set_affinity(0, one_cpu(control_cpu));
+	start_guest(&self->ev, &self->v);
+	self->tid = self->ev.threads[0].tid;
+	ASSERT_TRUE(attaches(&self->ev));
+	ASSERT_EQ(0, excl_set_online(control_cpu, "0"));
+}
+
+FIXTURE_TEARDOWN(thread_of_offline_cpu)
+{
+	EXPECT_EQ(0, excl_set_online(control_cpu, "1"));
+	self->v->stop = 1;
+	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
+	excl_vm_destroy(&self->ev);
+}
+
+TEST_F_TIMEOUT(thread_of_offline_cpu, may_run_anywhere_at_the_release, EXCL_CASE_S)
+{
+	cpu_set_t set;
+
+	ASSERT_TRUE(has_affinity(self->tid, one_cpu(EXCL_FIRST_CPU)));
+	close(self->ev.ctx);
+	self->ev.ctx = -1;
+	ASSERT_EQ(0, sched_getaffinity(self->tid, sizeof(set), &set));
+	EXPECT_LT(1, CPU_COUNT(&set));
 }
 
 static void sync_code(uint64_t index)
@@ -649,6 +775,19 @@ static long long deadline_bandwidth(int cpu)
 	return bw;
 }
 
+/* What it is when it has become @want, or after a second: a task gives its own back late. */
+static long long deadline_bandwidth_that_comes_to(long long want)
+{
+	long long bw;
+	int tries = 50;
+
+	do {
+		usleep(20000);
+		bw = deadline_bandwidth(control_cpu);
+	} while (bw != want && --tries);
+	return bw;
+}
+
 /*
  * A task that has run last on a CPU that is owned now becomes a SCHED_DEADLINE one while it
  * sleeps: its bandwidth is of the CPUs where it wakes up.
@@ -699,16 +838,54 @@ TEST_F_TIMEOUT(deadline_sleeper, has_bandwidth_of_the_control_cpus, EXCL_CASE_S)
 
 TEST_F_TIMEOUT(deadline_sleeper, gives_it_back_to_them, EXCL_CASE_S)
 {
-	long long after;
-	int tries = 50;
-
 	ASSERT_GT(deadline_bandwidth(control_cpu), self->before);
 	end_sleeper(&self->pid);
-	do {
-		usleep(20000);
-		after = deadline_bandwidth(control_cpu);
-	} while (after != self->before && --tries);
-	EXPECT_EQ(self->before, after);
+	EXPECT_EQ(self->before, deadline_bandwidth_that_comes_to(self->before));
+}
+
+/* A SCHED_DEADLINE task whose cpuset has owned CPUs alone stands in and is counted once. */
+FIXTURE(deadline_in_cpuset) {
+	pid_t pid;
+	int ctx;
+	long long before;
+};
+
+FIXTURE_SETUP(deadline_in_cpuset)
+{
+	ASSERT_TRUE(create_group());
+	self->pid = excl_fork();
+	if (!self->pid) {
+		allow_all_cpus(0);
+		for (;;)
+			pause();
+	}
+	usleep(100000);
+	self->ctx = claim();
+	self->before = deadline_bandwidth(control_cpu);
+	ASSERT_LE(0, self->before);
+	ASSERT_EQ(0, set_deadline(self->pid));
+	ASSERT_TRUE(write_file(GROUP "/cpuset.cpus", "%d", owned_cpu));
+	ASSERT_TRUE(write_file(GROUP "/cgroup.procs", "%d", self->pid));
+	ksft_print_msg("bandwidth %lld, then %lld\n", self->before,
+		       deadline_bandwidth(control_cpu));
+}
+
+FIXTURE_TEARDOWN(deadline_in_cpuset)
+{
+	end_sleeper(&self->pid);
+	close(self->ctx);
+	remove_group();
+}
+
+TEST_F_TIMEOUT(deadline_in_cpuset, is_counted_where_it_stands_in, EXCL_CASE_S)
+{
+	EXPECT_GT(deadline_bandwidth(control_cpu), self->before);
+}
+
+TEST_F_TIMEOUT(deadline_in_cpuset, gives_its_bandwidth_back_once, EXCL_CASE_S)
+{
+	end_sleeper(&self->pid);
+	EXPECT_EQ(self->before, deadline_bandwidth_that_comes_to(self->before));
 }
 
 int main(int argc, char **argv)

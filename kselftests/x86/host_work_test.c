@@ -283,15 +283,16 @@ static void spinning_start(struct spinning *t)
 static bool spinning_ends(struct spinning *t)
 {
 	uint64_t was[NR] = { t->s->spins[0], t->s->spins[1] };
-	struct excl_counters c;
+	struct kvm_excl_get_vcpu_status status;
 	bool ok;
 	int i;
 
 	ok = excl_wait(&t->ev, t->s->spins[0] != was[0] && t->s->spins[1] != was[1], 5);
-	for (i = 0; i < NR; i++) {
-		excl_counters_read(t->ev.vcpus[i], &c);
-		ok = ok && !t->ev.threads[i].ended && (excl_stock() || c.attached);
-	}
+	for (i = 0; i < NR; i++)
+		ok = ok && !t->ev.threads[i].ended &&
+		     (excl_stock() || excl_wait_attached(t->ev.ctx, i, &status));
+	if (!ok)
+		excl_vm_dump(&t->ev);
 	t->s->stop = 1;
 	excl_vm_join(&t->ev, 10);
 	excl_vm_destroy(&t->ev);
@@ -377,6 +378,7 @@ FIXTURE_TEARDOWN(spinning)
 
 TEST_F_TIMEOUT(spinning, guests_are_kicked_and_attached, EXCL_CASE_S)
 {
+	struct kvm_excl_get_vcpu_status status;
 	struct excl_counters c0[NR], c1;
 	char what[16];
 	int i;
@@ -394,7 +396,7 @@ TEST_F_TIMEOUT(spinning, guests_are_kicked_and_attached, EXCL_CASE_S)
 		snprintf(what, sizeof(what), "vCPU %d", i);
 		excl_counters_read(self->t.ev.vcpus[i], &c1);
 		excl_counters_delta(what, &c0[i], &c1);
-		EXPECT_TRUE(c1.attached);
+		EXPECT_TRUE(excl_wait_attached(self->t.ev.ctx, i, &status));
 		EXPECT_NE(0, excl_kicks(&c0[i], &c1));
 	}
 }
