@@ -102,8 +102,9 @@ static void on_timer(struct ex_regs *regs)
 		v->stalled = 0;
 	}
 	v->end = now;
+	/* A stall from here on is what the next expiry waits for: the main loop sees it. */
+	v->spin = now;
 	guest_eoi();
-	v->spin = rdtsc();
 }
 
 static void on_ipi(struct ex_regs *regs)
