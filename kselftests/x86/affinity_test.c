@@ -316,10 +316,10 @@ static bool create_group(void)
 	return !mkdir(GROUP, 0755) || errno == EEXIST;
 }
 
-static void remove_group(void)
+static void remove_dir(const char *path)
 {
-	if (rmdir(GROUP))
-		ksft_print_msg("rmdir: %s\n", strerror(errno));
+	if (rmdir(path))
+		ksft_print_msg("rmdir %s: %s\n", path, strerror(errno));
 }
 
 /* A task on any of two CPUs, and a cpuset of the one that is owned. */
@@ -342,7 +342,7 @@ FIXTURE_TEARDOWN(cpuset)
 {
 	close(self->ctx);
 	worker_end(&self->w);
-	remove_group();
+	remove_dir(GROUP);
 }
 
 TEST_F_TIMEOUT(cpuset, of_owned_cpus_alone_has_tasks_work_elsewhere, EXCL_CASE_S)
@@ -406,8 +406,8 @@ FIXTURE_TEARDOWN(tenant)
 	close(self->ctx);
 	for (i = 0; i < NR_STANDING_IN; i++)
 		worker_end(&self->w[i]);
-	remove_group();
-	rmdir(TENANT);
+	remove_dir(GROUP);
+	remove_dir(TENANT);
 }
 
 TEST_F_TIMEOUT(tenant, has_nobody_stand_in_on_its_cpus, EXCL_CASE_S)
@@ -432,6 +432,31 @@ static void guest_code(uint64_t index)
 	while (!v->stop)
 		v->rounds++;
 	GUEST_DONE();
+}
+
+static void start_guest(struct excl_vm *ev, volatile typeof(g) **v)
+{
+	excl_vm_create(ev, 1, guest_code);
+	*v = excl_shared(ev, g);
+	excl_vm_start(ev);
+	TEST_ASSERT(excl_wait(ev, (*v)->rounds > 1000, 20), "the guest does not start");
+}
+
+static bool end_guest(struct excl_vm *ev, volatile typeof(g) *v)
+{
+	bool ended;
+
+	v->stop = 1;
+	ended = excl_vm_join(ev, 20);
+	excl_vm_destroy(ev);
+	return ended;
+}
+
+static bool attaches(struct excl_vm *ev)
+{
+	struct kvm_excl_get_vcpu_status status;
+
+	return excl_wait_attached(ev->ctx, 0, &status);
 }
 
 /* The thread was pinned to the very CPU that is claimed for it, as libvirt does. */
@@ -462,21 +487,9 @@ FIXTURE_SETUP(vcpu_thread)
 
 FIXTURE_TEARDOWN(vcpu_thread)
 {
-	self->v->stop = 1;
-	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
-	excl_vm_destroy(&self->ev);
+	EXPECT_TRUE(end_guest(&self->ev, self->v));
 	write_file(ROOT_PROCS, "%d", getpid());
-	remove_group();
-}
-
-static bool attaches(struct excl_vm *ev)
-{
-	struct excl_counters c = {};
-	unsigned int tries;
-
-	for (tries = 0; !c.attached && tries < 100; tries++)
-		excl_counters_read(ev->vcpus[0], &c);
-	return c.attached;
+	remove_dir(GROUP);
 }
 
 TEST_F_TIMEOUT(vcpu_thread, pinned_to_its_cpu_attaches, EXCL_CASE_S)
@@ -508,14 +521,6 @@ FIXTURE(cpuset_thread) {
 	pid_t tid;
 };
 
-static void start_guest(struct excl_vm *ev, volatile typeof(g) **v)
-{
-	excl_vm_create(ev, 1, guest_code);
-	*v = excl_shared(ev, g);
-	excl_vm_start(ev);
-	TEST_ASSERT(excl_wait(ev, (*v)->rounds > 1000, 20), "the guest does not start");
-}
-
 FIXTURE_SETUP(cpuset_thread)
 {
 	ASSERT_TRUE(create_group());
@@ -528,11 +533,9 @@ FIXTURE_SETUP(cpuset_thread)
 
 FIXTURE_TEARDOWN(cpuset_thread)
 {
-	self->v->stop = 1;
-	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
-	excl_vm_destroy(&self->ev);
+	EXPECT_TRUE(end_guest(&self->ev, self->v));
 	write_file(ROOT_PROCS, "%d", getpid());
-	remove_group();
+	remove_dir(GROUP);
 }
 
 TEST_F_TIMEOUT(cpuset_thread, is_allowed_at_the_release_what_its_cpuset_has_then, EXCL_CASE_S)
@@ -563,9 +566,7 @@ FIXTURE_SETUP(thread_of_offline_cpu)
 FIXTURE_TEARDOWN(thread_of_offline_cpu)
 {
 	EXPECT_EQ(0, excl_set_online(control_cpu, "1"));
-	self->v->stop = 1;
-	EXPECT_TRUE(excl_vm_join(&self->ev, 20));
-	excl_vm_destroy(&self->ev);
+	EXPECT_TRUE(end_guest(&self->ev, self->v));
 }
 
 TEST_F_TIMEOUT(thread_of_offline_cpu, may_run_anywhere_at_the_release, EXCL_CASE_S)
@@ -874,7 +875,7 @@ FIXTURE_TEARDOWN(deadline_in_cpuset)
 {
 	end_sleeper(&self->pid);
 	close(self->ctx);
-	remove_group();
+	remove_dir(GROUP);
 }
 
 TEST_F_TIMEOUT(deadline_in_cpuset, is_counted_where_it_stands_in, EXCL_CASE_S)
