@@ -9,28 +9,28 @@
  *
  * - a function call on the CPU, which is what reading an MSR of it takes, is done within a
  *   bound, each time,
- * - an ordinary VM on a control CPU has that CPU: 95% of what it has beside the same number
- *   of vCPUs that are quiet.  It reads the TSC in a loop, and what it misses in one turn is
- *   what the host has taken,
+ * - an ordinary VM on a control CPU has that CPU: SHARE percent of what it has beside the same
+ *   number of vCPUs that are quiet.  It reads the TSC in a loop, and what it misses in one turn
+ *   is what the host has taken,
  * - the interrupts that the host takes in one stay are within the budget, or near it by as
  *   much as had been sent, and a stay that exceeds it is counted as a storm,
  * - the guest goes on, and its TPR stays what it was written, below all that it is flooded with,
  * - the vCPU's thread comes out of KVM_RUN for a signal, and the guest goes on then, too.
  *
- *   flood_test [FLOOD [SHARE]]
+ * Each flood is a variant: what it costs the host's calls, the other tenant (tenant) and the
+ * guest itself are cases of it.  The variant "device" needs one that is assigned.
  *
- * FLOOD: only those whose names begin so.  SHARE: the other tenant's, in percent.
- *
- * QEMU's time is that of the machine, which has other things to do: there is no other
- * tenant there, and a call that took too long is tried again.  A kernel that checks its
- * locks takes as much longer for a call without any flood, and does work of its own now and
- * then that the other tenant misses: his share is measured again there.
+ * QEMU's time is that of the machine, which has other things to do: the cases of the other
+ * tenant are for Bochs, and a call that took too long is tried again in QEMU.  A kernel that
+ * checks its locks takes as much longer for a call without any flood, and does work of its own
+ * now and then that the other tenant misses: his share is measured again there.
  */
 #include <sched.h>
 #include <sys/sysinfo.h>
 
 #include "device.h"
 #include "guest.h"
+#include "harness.h"
 
 #define CPU		EXCL_FIRST_CPU
 #define NR		3
@@ -47,6 +47,7 @@
 
 #define CALLS		100
 #define SHARE_MS	300
+#define SHARE		95	/* of what the other tenant has beside quiet vCPUs, in percent */
 #define SIGNAL_MS	5000
 
 /* TSC cycles that no turn of the other tenant's loop takes, and each of his exits does. */
@@ -77,32 +78,29 @@ enum kind {
 	ARM_LOW, ARM_PUT_OFF, ARM_COUNT, ARM_XAPIC,
 };
 
-static const struct flood {
-	const char *name;
-	enum kind kind;
-	bool assisted;		/* bound later: neither its TSC nor its bus is the host's */
-} floods[] = {
-	{ "quiet", QUIET },
-	{ "periodic timer", PERIODIC },
-	{ "one-shot timer", ONESHOT },
-	{ "passed TSC deadlines", DEADLINE },
-	{ "siblings' IPIs", SIBLINGS },
-	/* What is in service is put back while others send without end. */
-	{ "siblings' IPIs, exits before EOI", SIBLINGS_EXITS },
-	/* KVM's behind the signal, and shorter than the stays for its expiries. */
-	{ "siblings' IPIs, periodic timer", SIBLINGS_TIMER },
-	{ "self-IPIs", SELF },
-	{ "device", DEVICE },
-	/* Emulated, with an hrtimer whose expiries a control CPU brings. */
-	{ "arming with a low vector", ARM_LOW },
-	{ "putting off with a low vector", ARM_PUT_OFF },
-	/* The last of its guest, which does not come back from there. */
-	{ "arming in xAPIC mode", ARM_XAPIC },
-	{ "passed TSC deadlines, assisted", DEADLINE, true },
-	{ "arming, assisted", ARM_COUNT, true },
-};
+/*
+ * All floods, as variants of a fixture.  With "assisted" the VM is bound later: neither its TSC
+ * nor its bus is the host's then.
+ */
+#define FLOODS(fixture)									\
+	FIXTURE_VARIANT_ADD(fixture, periodic_timer) { PERIODIC };			\
+	FIXTURE_VARIANT_ADD(fixture, one_shot_timer) { ONESHOT };			\
+	FIXTURE_VARIANT_ADD(fixture, passed_tsc_deadlines) { DEADLINE };		\
+	FIXTURE_VARIANT_ADD(fixture, siblings_ipis) { SIBLINGS };			\
+	/* What is in service is put back while others send without end. */		\
+	FIXTURE_VARIANT_ADD(fixture, siblings_ipis_exits_before_eoi) { SIBLINGS_EXITS };	\
+	/* KVM's behind the signal, and shorter than the stays for its expiries. */	\
+	FIXTURE_VARIANT_ADD(fixture, siblings_ipis_periodic_timer) { SIBLINGS_TIMER };	\
+	FIXTURE_VARIANT_ADD(fixture, self_ipis) { SELF };				\
+	FIXTURE_VARIANT_ADD(fixture, device) { DEVICE };				\
+	/* Emulated, with an hrtimer whose expiries a control CPU brings. */		\
+	FIXTURE_VARIANT_ADD(fixture, arming_with_a_low_vector) { ARM_LOW };		\
+	FIXTURE_VARIANT_ADD(fixture, putting_off_with_a_low_vector) { ARM_PUT_OFF };	\
+	FIXTURE_VARIANT_ADD(fixture, arming_in_xapic_mode) { ARM_XAPIC };		\
+	FIXTURE_VARIANT_ADD(fixture, passed_tsc_deadlines_assisted) { DEADLINE, true };	\
+	FIXTURE_VARIANT_ADD(fixture, arming_assisted) { ARM_COUNT, true }
 
-/* One after the other in one guest: vCPU 0 is flooded, the others halt or send. */
+/* The quiet and then the flood: vCPU 0 is flooded, the others halt or send. */
 static struct {
 	uint64_t arm_us, arm_ticks, period, beside; /* by the host, before the start */
 	uint64_t kind, go, stop, end;	/* by the host: number of a flood */
@@ -348,22 +346,32 @@ static uint64_t longest_stay(void)
 	return longest;
 }
 
-static struct excl_vm ev, tenant;
-static volatile typeof(g) *h;
-static volatile typeof(t) *ht;
-static struct excl_device dev;
-static bool have_device;
+/**
+ * struct flooded - a guest that is quiet, and then flooded
+ * @ev: the VM
+ * @g: what it shares with the host
+ * @dev: the device that floods it, with @thread
+ */
+struct flooded {
+	struct excl_vm ev;
+	volatile typeof(g) *g;
+	struct excl_device dev;
+	bool has_device;
+	pthread_t thread;
+};
 
 static volatile bool fire, firing_ends;
 
 static void *fire_device(void *arg)
 {
+	struct flooded *f = arg;
+
 	/* Not the other tenant's CPU, if there is a choice. */
 	if (get_nprocs() > CPU + NR)
 		excl_run_on(0, CPU + NR, get_nprocs() - 1);
 	while (!firing_ends) {
 		if (fire)
-			excl_device_fire(&dev);
+			excl_device_fire(&f->dev);
 		else
 			usleep(1000);
 	}
@@ -417,20 +425,6 @@ static void call_without_pause(void)
 		excl_host_msr(CPU, MSR_IA32_TSC, &tsc);
 }
 
-/* What the other tenant has of his CPU, in tenths of a percent. */
-static uint64_t measure_share(void)
-{
-	uint64_t start = rdtsc(), missed = ht->missed, turns = ht->turns, elapsed;
-
-	usleep(SHARE_MS * 1000);
-	missed = ht->missed - missed;
-	elapsed = rdtsc() - start;
-	/* None at all: it did not run. */
-	if (ht->turns == turns)
-		return 0;
-	return missed < elapsed ? 1000 - missed * 1000 / elapsed : 0;
-}
-
 static volatile uint64_t signals;
 
 static bool on_signal(struct excl_vm *vm, struct kvm_vcpu *vcpu)
@@ -440,259 +434,267 @@ static bool on_signal(struct excl_vm *vm, struct kvm_vcpu *vcpu)
 }
 
 /* What kill -9 needs: the thread comes out of KVM_RUN, in the middle of the flood. */
-static bool signal_gets_through(void)
+static bool signal_gets_through(struct excl_vm *ev)
 {
 	uint64_t start = excl_now_ns(), seen = signals;
 
 	while (signals == seen && excl_now_ns() - start < SIGNAL_MS * 1000000ULL) {
-		excl_vm_signal(&ev, 0);
+		excl_vm_signal(ev, 0);
 		usleep(1000);
 	}
 	return signals != seen;
 }
 
-static void wake_siblings(void)
+static void wake_siblings(struct excl_vm *ev)
 {
 	unsigned int i;
 
 	for (i = 1; i < NR; i++) {
 		struct kvm_msi msi = { .address_lo = 0xfee00000 | i << 12, .data = WAKE_VECTOR };
 
-		TEST_ASSERT(__vm_ioctl(ev.vm, KVM_SIGNAL_MSI, &msi) > 0, "KVM_SIGNAL_MSI");
+		TEST_ASSERT(__vm_ioctl(ev->vm, KVM_SIGNAL_MSI, &msi) > 0, "KVM_SIGNAL_MSI");
 	}
 }
 
-static bool create(bool assisted)
+/* A guest that is quiet. */
+static bool create(struct flooded *f, enum kind kind, bool assisted)
 {
+	struct excl_vm *ev = &f->ev;
 	uint64_t bus_ns = 1;
 	unsigned int i;
 
-	memset(&ev, 0, sizeof(ev));
-	ev.on_signal = on_signal;
+	if (!excl_stock() && !trace_records(true))
+		ksft_exit_fail_msg("%s: %s\n", RECORDS, strerror(errno));
+	excl_shortest_timer_raise();
+	ev->on_signal = on_signal;
 	if (!assisted)
-		bus_ns = excl_vm_direct_timer(&ev);
-	excl_vm_create(&ev, NR, guest_code);
+		bus_ns = excl_vm_direct_timer(ev);
+	excl_vm_create(ev, NR, guest_code);
 	for (i = 0; i < NR; i++)
-		vcpu_set_cpuid_feature(ev.vcpus[i], X86_FEATURE_TSC_DEADLINE_TIMER);
-	virt_pg_map(ev.vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
-	vm_install_exception_handler(ev.vm, LOW_VECTOR, on_flood);
-	vm_install_exception_handler(ev.vm, TIMER_VECTOR, on_flood);
-	vm_install_exception_handler(ev.vm, SELF_VECTOR, on_flood);
-	vm_install_exception_handler(ev.vm, DEVICE_VECTOR, on_flood);
-	vm_install_exception_handler(ev.vm, WAKE_VECTOR, on_wake);
+		vcpu_set_cpuid_feature(ev->vcpus[i], X86_FEATURE_TSC_DEADLINE_TIMER);
+	virt_pg_map(ev->vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
+	vm_install_exception_handler(ev->vm, LOW_VECTOR, on_flood);
+	vm_install_exception_handler(ev->vm, TIMER_VECTOR, on_flood);
+	vm_install_exception_handler(ev->vm, SELF_VECTOR, on_flood);
+	vm_install_exception_handler(ev->vm, DEVICE_VECTOR, on_flood);
+	vm_install_exception_handler(ev->vm, WAKE_VECTOR, on_wake);
 	for (i = 0; i < IPI_VECTORS; i++)
-		vm_install_exception_handler(ev.vm, IPI_VECTOR + i, on_flood);
-	h = excl_shared(&ev, g);
-	h->period = excl_in_qemu() ? SHORTEST_PERIOD : 1;
-	h->arm_us = excl_in_bochs() ? ARM_US_BOCHS : ARM_US;
-	h->arm_ticks = h->arm_us * 1000 / bus_ns;
-	h->beside = BESIDE_US * 1000 / bus_ns;
-	if (have_device && !assisted) {
-		excl_device_route(ev.vm, GSI, 0xfee00000u, DEVICE_VECTOR);
-		excl_device_irqfd(&dev, ev.vm, GSI, true);
+		vm_install_exception_handler(ev->vm, IPI_VECTOR + i, on_flood);
+	f->g = excl_shared(ev, g);
+	f->g->period = excl_in_qemu() ? SHORTEST_PERIOD : 1;
+	f->g->arm_us = excl_in_bochs() ? ARM_US_BOCHS : ARM_US;
+	f->g->arm_ticks = f->g->arm_us * 1000 / bus_ns;
+	f->g->beside = BESIDE_US * 1000 / bus_ns;
+	f->has_device = kind == DEVICE;
+	if (f->has_device) {
+		excl_device_open(&f->dev);
+		excl_device_route(ev->vm, GSI, 0xfee00000u, DEVICE_VECTOR);
+		excl_device_irqfd(&f->dev, ev->vm, GSI, true);
+		TEST_ASSERT(!pthread_create(&f->thread, NULL, fire_device, f), "pthread_create");
 	}
-	excl_vm_start(&ev);
-	/* Its first flood is the first one. */
-	h->go = 1;
-	h->kind = QUIET;
-	return excl_wait(&ev, h->up == NR && h->ready == 1, 20);
+	excl_vm_start(ev);
+	f->g->go = 1;
+	f->g->kind = QUIET;
+	return excl_wait(ev, f->g->up == NR && f->g->ready == 1, 20);
 }
 
-static bool destroy(bool assisted)
+static bool destroy(struct flooded *f)
 {
-	h->end = 1;
-	wake_siblings();
-	if (have_device && !assisted)
-		excl_device_irqfd(&dev, ev.vm, GSI, false);
-	excl_vm_destroy(&ev);
+	f->g->end = 1;
+	fire = false;
+	wake_siblings(&f->ev);
+	if (f->has_device) {
+		firing_ends = true;
+		pthread_join(f->thread, NULL);
+		excl_device_irqfd(&f->dev, f->ev.vm, GSI, false);
+	}
+	excl_vm_destroy(&f->ev);
+	if (f->has_device)
+		excl_device_close(&f->dev);
+	excl_shortest_timer_put_back();
+	if (!excl_stock())
+		trace_records(false);
 	return excl_wait_free(NR);
 }
 
 /* What is armed again before it expires never does. */
-static bool goes_on(const struct flood *f)
+static bool goes_on(struct flooded *f)
 {
-	uint64_t taken = h->taken + 100, loops = h->loops + 100;
+	uint64_t taken = f->g->taken + 100, loops = f->g->loops + 100;
 
-	if (f->kind == QUIET)
-		return true;
-	if (f->kind >= ARM_LOW)
-		return excl_wait(&ev, h->taken > taken || h->loops > loops, 10);
-	return excl_wait(&ev, h->taken > taken, 10);
+	if (f->g->kind >= ARM_LOW)
+		return excl_wait(&f->ev, f->g->taken > taken || f->g->loops > loops, 10);
+	return excl_wait(&f->ev, f->g->taken > taken, 10);
 }
 
-static bool has_tenant(void)
+/* False when the guest does not come to it. */
+static bool begin(struct flooded *f, enum kind kind)
 {
-	return !excl_in_qemu();
+	f->g->stop = f->g->ready;
+	if (!excl_wait(&f->ev, f->g->idle == f->g->ready, 20))
+		return false;
+	f->g->kind = kind;
+	f->g->go++;
+	if (!excl_wait(&f->ev, f->g->ready == f->g->go, 20))
+		return false;
+	wake_siblings(&f->ev);
+	fire = kind == DEVICE;
+	return goes_on(f);
 }
 
-static uint64_t quiet_share;
+FIXTURE(flood) {
+	struct flooded f;
+};
 
-static bool flood(const struct flood *f, uint64_t bound_us, uint64_t share_wanted)
+FIXTURE_VARIANT(flood) {
+	enum kind kind;
+	bool assisted;
+};
+
+FLOODS(flood);
+
+FIXTURE_SETUP(flood)
 {
-	uint64_t limit = BUDGET + (f->kind == DEVICE ? DEVICE_PENDING : PENDING);
-	uint64_t stay, recorded, storms, taken, share = 0, start = excl_now_ns();
-	uint64_t interrupts, since, loops, lost;
-	bool ok, went_on, has_share, gets_through;
-	struct excl_counters c0, c1;
-	char share_text[32] = "-";
-	int tries = excl_in_qemu() ? 5 : 1, shares = excl_lockdep() ? 5 : 1;
+	ASSERT_TRUE(create(&self->f, variant->kind, variant->assisted));
+	EXPECT_TRUE(begin(&self->f, variant->kind));
+}
+
+FIXTURE_TEARDOWN(flood)
+{
+	if (!_metadata->exit_code) {
+		EXPECT_FALSE(excl_vm_failed(&self->f.ev));
+	} else {
+		excl_vm_dump(&self->f.ev);
+	}
+	EXPECT_TRUE(destroy(&self->f));
+}
+
+TEST_F_TIMEOUT(flood, lets_calls_be_done_in_time, EXCL_CASE_S)
+{
+	uint64_t bound_us = excl_in_qemu() || excl_lockdep() ? 100000 : 20000;
+	int tries = excl_in_qemu() ? 5 : 1;
 	struct latency l;
 
-	h->stop = h->ready;
-	ok = excl_wait(&ev, h->idle == h->ready, 20);
-	h->kind = f->kind;
-	h->go++;
-	ok = ok && excl_wait(&ev, h->ready == h->go, 20);
-	wake_siblings();
-	fire = f->kind == DEVICE;
-	went_on = ok && goes_on(f);
-	excl_counters_read(ev.vcpus[0], &c0);
-	longest_stay();
-	since = excl_now_ns();
-	/* The first CPU is the host's. */
-	interrupts = excl_host_interrupts(0, "*");
-	taken = h->taken;
-	loops = h->loops;
-
-	if (has_tenant()) {
-		do {
-			share = measure_share();
-		} while (100 * share < quiet_share * share_wanted && --shares);
-		if (f->kind == QUIET)
-			quiet_share = share;
-		snprintf(share_text, sizeof(share_text), "%lu.%lu%%", share / 10, share % 10);
-	}
 	do {
 		measure_calls(&l);
 	} while (l.longest_us > bound_us && --tries);
+	ksft_print_msg("call %lu us at most, %lu in the mean\n", l.longest_us, l.mean_us);
+	EXPECT_TRUE(l.ok);
+	EXPECT_LE(l.longest_us, bound_us);
+}
 
-	interrupts = excl_host_interrupts(0, "*") - interrupts;
-	taken = h->taken - taken;
-	loops = h->loops - loops;
-	since = (excl_now_ns() - since) / 1000000;
+TEST_F_TIMEOUT(flood, keeps_the_budget_of_a_stay, EXCL_CASE_S)
+{
+	uint64_t limit = BUDGET + (variant->kind == DEVICE ? DEVICE_PENDING : PENDING);
+	struct excl_counters c0, c1;
+	uint64_t stay, interrupts, taken;
+	struct latency l;
+
+	excl_counters_read(self->f.ev.vcpus[0], &c0);
+	longest_stay();
+	/* The first CPU is the host's. */
+	interrupts = excl_host_interrupts(0, "*");
+	taken = self->f.g->taken;
+	measure_calls(&l);
 	call_without_pause();
-	gets_through = signal_gets_through();
-	went_on = went_on && goes_on(f);
-	excl_counters_read(ev.vcpus[0], &c1);
-	fire = false;
+	interrupts = excl_host_interrupts(0, "*") - interrupts;
+	taken = self->f.g->taken - taken;
+	excl_counters_read(self->f.ev.vcpus[0], &c1);
 	stay = longest_stay();
-	recorded = c1.recorded - c0.recorded;
-	storms = c1.storms - c0.storms;
-	ksft_print_msg("%-32s call %6lu us at most, %5lu in the mean; other tenant %6s; in %lu ms %lu turns, %lu taken, %lu recorded, %lu storms, longest stay %s%lu, CPU 0 interrupted %lu times; all %lu ms\n",
-		       f->name, l.longest_us, l.mean_us, share_text, since, loops, taken,
-		       recorded, storms, stay ? "" : "below ", stay ?: BUDGET + 1UL, interrupts,
-		       (excl_now_ns() - start) / 1000000);
-	lost = h->tpr_lost;
-	if (lost)
-		ksft_print_msg("%s: the TPR was not %#x %lu times\n", f->name, TPR, lost);
-	if (!ok || !l.ok || !gets_through || lost || l.longest_us > bound_us || stay > limit ||
-	    (stay && !storms)) {
-		excl_counters_delta(f->name, &c0, &c1);
-		excl_vm_dump(&ev);
-	}
-	ksft_test_result(ok && l.ok && l.longest_us <= bound_us,
-			 "%s: calls are done within %lu ms\n", f->name, bound_us / 1000);
-	has_share = ok && 100 * share >= quiet_share * share_wanted;
-	if (has_tenant())
-		ksft_test_result(has_share, "%s: the other tenant has his CPU\n", f->name);
-	if (!excl_stock())
-		ksft_test_result(ok && stay <= limit && (!stay || storms),
-				 "%s: stays are within the budget\n", f->name);
-	ksft_test_result(!lost, "%s: the guest keeps its TPR\n", f->name);
-	ksft_test_result(went_on, "%s: the guest goes on\n", f->name);
-	ksft_test_result(gets_through && !excl_vm_failed(&ev), "%s: a signal gets through\n",
-			 f->name);
-	return ok;
+	ksft_print_msg("%lu taken, %lu recorded, %lu storms, longest stay %s%lu, CPU 0 interrupted %lu times\n",
+		       taken, c1.recorded - c0.recorded, c1.storms - c0.storms,
+		       stay ? "" : "below ", stay ?: BUDGET + 1UL, interrupts);
+	EXPECT_LE(stay, limit);
+	if (stay)
+		EXPECT_NE(c0.storms, c1.storms);
 }
 
-/* Is it asked for, and can it be?  What a share is compared with is, where there is one. */
-static bool wanted(const struct flood *f, const char *only)
+TEST_F_TIMEOUT(flood, lets_the_guest_go_on_with_its_tpr, EXCL_CASE_S)
 {
-	if (f->kind == DEVICE && !have_device)
-		return false;
-	if (f->kind == QUIET && !has_tenant())
-		return false;
-	return !only || f->kind == QUIET || !strncmp(f->name, only, strlen(only));
+	call_without_pause();
+	EXPECT_TRUE(goes_on(&self->f));
+	EXPECT_EQ(0, self->f.g->tpr_lost);
 }
 
-static unsigned int results(void)
+TEST_F_TIMEOUT(flood, lets_a_signal_through, EXCL_CASE_S)
 {
-	return 4 + has_tenant() + !excl_stock();
+	EXPECT_TRUE(signal_gets_through(&self->f.ev));
+	EXPECT_TRUE(goes_on(&self->f));
+}
+
+/* An ordinary VM on a control CPU. */
+FIXTURE(tenant) {
+	struct flooded f;
+	struct excl_vm tenant;
+	volatile typeof(t) *t;
+};
+
+FIXTURE_VARIANT(tenant) {
+	enum kind kind;
+	bool assisted;
+};
+
+FLOODS(tenant);
+
+FIXTURE_SETUP(tenant)
+{
+	struct excl_vm *tenant = &self->tenant;
+
+	/* On the CPU that is left when all the others are given away. */
+	tenant->ordinary = true;
+	excl_vm_create(tenant, 1, tenant_code);
+	self->t = excl_shared(tenant, t);
+	excl_vm_start(tenant);
+	ASSERT_TRUE(excl_wait(tenant, self->t->turns, 20));
+	ASSERT_EQ(0, excl_run_on(tenant->threads[0].tid, 0, 0));
+	ASSERT_TRUE(create(&self->f, variant->kind, variant->assisted));
+}
+
+FIXTURE_TEARDOWN(tenant)
+{
+	EXPECT_TRUE(destroy(&self->f));
+	self->t->stop = 1;
+	EXPECT_TRUE(excl_vm_join(&self->tenant, 10));
+	excl_vm_destroy(&self->tenant);
+}
+
+/* What the other tenant has of his CPU, in tenths of a percent. */
+static uint64_t measure_share(volatile typeof(t) *t)
+{
+	uint64_t start = rdtsc(), missed = t->missed, turns = t->turns, elapsed;
+
+	usleep(SHARE_MS * 1000);
+	missed = t->missed - missed;
+	elapsed = rdtsc() - start;
+	/* None at all: it did not run. */
+	if (t->turns == turns)
+		return 0;
+	return missed < elapsed ? 1000 - missed * 1000 / elapsed : 0;
+}
+
+TEST_F_TIMEOUT(tenant, has_his_cpu, EXCL_CASE_S)
+{
+	int tries = excl_lockdep() ? 5 : 1;
+	uint64_t quiet, share;
+
+	quiet = measure_share(self->t);
+	ASSERT_LT(0, quiet);
+	ASSERT_TRUE(begin(&self->f, variant->kind));
+	do {
+		share = measure_share(self->t);
+	} while (100 * share < SHARE * quiet && --tries);
+	ksft_print_msg("the other tenant has %lu.%lu%%, beside quiet vCPUs %lu.%lu%%\n",
+		       share / 10, share % 10, quiet / 10, quiet % 10);
+	EXPECT_GE(100 * share, SHARE * quiet);
 }
 
 int main(int argc, char **argv)
 {
-	const char *only = argc > 1 ? argv[1] : NULL;
-	const struct flood *f;
-	uint64_t bound_us, share;
-	unsigned int i, plan = 0;
-	bool running = false;
-	pthread_t thread;
 	uint64_t tsc;
 
-	ksft_print_header();
 	excl_require(NR);
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_TSC_DEADLINE_TIMER));
 	if (!excl_host_msr(CPU, MSR_IA32_TSC, &tsc))
 		ksft_exit_skip("no /dev/cpu/%d/msr\n", CPU);
-	if (only && !strcmp(only, "device"))
-		excl_device_require();
-	have_device = !excl_stock() && excl_device_present();
-	share = excl_arg(argc, argv, 2, 95);
-	bound_us = excl_in_qemu() || excl_lockdep() ? 100000 : 20000;
-	for (i = 0; i < ARRAY_SIZE(floods); i++)
-		plan += wanted(&floods[i], only) ? results() : 0;
-	ksft_set_plan(plan);
-	if (!excl_stock() && !trace_records(true))
-		ksft_exit_fail_msg("%s: %s\n", RECORDS, strerror(errno));
-
-	excl_shortest_timer_raise();
-
-	/* On the CPU that is left when all the others are given away. */
-	if (has_tenant()) {
-		tenant.ordinary = true;
-		excl_vm_create(&tenant, 1, tenant_code);
-		ht = excl_shared(&tenant, t);
-		excl_vm_start(&tenant);
-		if (!excl_wait(&tenant, ht->turns, 20) ||
-		    excl_run_on(tenant.threads[0].tid, 0, 0))
-			ksft_exit_fail_msg("the other tenant does not run\n");
-	}
-	if (have_device) {
-		excl_device_open(&dev);
-		TEST_ASSERT(!pthread_create(&thread, NULL, fire_device, NULL),
-			    "pthread_create");
-	}
-
-	for (i = 0; i < ARRAY_SIZE(floods); i++) {
-		f = &floods[i];
-		if (!wanted(f, only))
-			continue;
-		if (running && ev.new_vm == f->assisted) {
-			if (!destroy(!ev.new_vm))
-				ksft_exit_fail_msg("the CPUs do not come back\n");
-			running = false;
-		}
-		if (!running && !create(f->assisted))
-			ksft_exit_fail_msg("the guest does not start\n");
-		running = true;
-		if (!flood(f, bound_us, share))
-			ksft_exit_fail_msg("the guest hangs\n");
-	}
-	if (running && !destroy(!ev.new_vm))
-		ksft_exit_fail_msg("the CPUs do not come back\n");
-	if (have_device) {
-		firing_ends = true;
-		pthread_join(thread, NULL);
-		excl_device_close(&dev);
-	}
-	if (!excl_stock())
-		trace_records(false);
-	excl_shortest_timer_put_back();
-	if (has_tenant()) {
-		ht->stop = 1;
-		excl_vm_join(&tenant, 10);
-		excl_vm_destroy(&tenant);
-	}
-	ksft_finished();
+	return excl_harness_run(argc, argv);
 }
