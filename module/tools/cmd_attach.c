@@ -28,8 +28,8 @@ static const struct argp_option options[] = {
 	{ "pid", 'p', "PID", 0, "Process of the VMM", 0 },
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
 	{ "fd", 'f', "FD", 0, "Its file descriptor of the VM, when it has several", 0 },
-	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks and cpuset partitions that "
-	  "have no others; these run elsewhere meanwhile", 0 },
+	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks that may run nowhere else, "
+	  "and from cpuset partitions; the tasks run elsewhere meanwhile", 0 },
 	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
 	{ }
 };
@@ -75,7 +75,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--cpus %s: %s", arg, wrong);
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "what is '%s' for?", arg);
+		argp_error(state, "unexpected argument '%s'", arg);
 		return 0;
 	case ARGP_KEY_END:
 		if (!a->pid)

@@ -22,7 +22,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		*(bool *)state->input = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "what is '%s' for?", arg);
+		argp_error(state, "unexpected argument '%s'", arg);
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;

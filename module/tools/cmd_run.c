@@ -18,8 +18,8 @@ struct arguments {
 
 static const struct argp_option options[] = {
 	{ "cpus", 'c', "LIST", 0, "CPUs for the vCPUs, in their order, such as 2,3 or 4-7", 0 },
-	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks and cpuset partitions that "
-	  "have no others; these run elsewhere meanwhile", 0 },
+	{ "take-pinned", 't', NULL, 0, "Take the CPUs also from tasks that may run nowhere else, "
+	  "and from cpuset partitions; the tasks run elsewhere meanwhile", 0 },
 	{ "keep-hlt", 'k', NULL, 0, "Let HLT exit, so that the host sees an idle vCPU", 0 },
 	{ "hw-bus-period", 'b', NULL, 0, "Give the guest's APIC timer the period of the "
 	  "hardware's, so that a guest without TSC deadline programs it itself", 0 },

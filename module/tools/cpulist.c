@@ -64,7 +64,7 @@ const char *cpulist_parse(const char *text, struct cpulist *list)
 		}
 		for (; first <= last; first++) {
 			if (cpulist_has(list, first))
-				return "a CPU stands there twice";
+				return "a CPU is listed twice";
 			list->cpus[list->count++] = first;
 		}
 		if (!*text)

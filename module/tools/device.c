@@ -153,7 +153,7 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 				 cpu, thread);
 		break;
 	case KVM_EXCL_OBSTACLE_PARTITION:
-		complain("CPU %u is taken: the cpuset partition %s has it for itself; start the VMM in there, or take the CPUs all the same with --take-pinned",
+		complain("CPU %u is taken: the cpuset partition %s has it for itself; start \"kvm-exclusive run\", or the VMM for attach, in that cgroup, or take the CPUs all the same with --take-pinned",
 			 cpu, name);
 		break;
 	case KVM_EXCL_OBSTACLE_TASK:
@@ -169,7 +169,7 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 			complain("CPU %u cannot be taken: %s keeps coming, and no interrupt of the host has it; a bug: report it with the kernel log and /proc/interrupts",
 				 cpu, name);
 		else
-			complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it; compare /proc/irq/%d/effective_affinity_list, and try again",
+			complain("CPU %u cannot be taken: interrupt %d (%s) does not leave it: that takes its next interrupt; see /proc/irq/%d/effective_affinity_list, and try again",
 				 cpu, id, name, id);
 		break;
 	case KVM_EXCL_OBSTACLE_VECTORS:
@@ -180,7 +180,7 @@ static void complain_of_obstacle(const struct kvm_excl_claim_cpus *claim)
 		complain("a BPF scheduler (sched_ext) runs, which chooses CPUs itself: stop it first (/sys/kernel/sched_ext/root/ops names it)");
 		break;
 	case KVM_EXCL_OBSTACLE_DEADLINE:
-		complain("the other CPUs have no bandwidth for all SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those (\"ps -eLo tid,cls,comm\" lists them, class DLN)");
+		complain("the other CPUs of a scheduler domain have no bandwidth for its SCHED_DEADLINE tasks: choose fewer CPUs, or end some of those (\"ps -eLo tid,cls,comm\" lists them, class DLN)");
 		break;
 	case KVM_EXCL_OBSTACLE_ENTRY:
 		complain("CPU %u cannot be taken: device %s can still interrupt it, with vector %d; a bug: report it with the kernel log",

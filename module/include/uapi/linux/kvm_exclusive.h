@@ -31,8 +31,8 @@
  *
  *   CLAIM_CPUS
  *   EINVAL	no CPU, more than the host can have, one twice, or one offline;
- *		@target is neither a VM nor a process that is there
- *   EBADF	@target is not an open file
+ *		@target is neither a VM nor a process that is there; FOR_VM and FOR_PID
+ *   EBADF	@target is not an open file, or with FOR_PID no pidfd
  *   EBUSY	this context has CPUs already, or something is in the way:
  *		@obstacle tells what
  *   EPERM	CPU 0 is among them, an online thread of one of their cores is not,
@@ -124,9 +124,9 @@ struct kvm_excl_get_info {
 /*
  * Flags of CLAIM_CPUS.
  *
- * KVM_EXCL_CLAIM_PINNED: take the CPUs also from tasks and cpuset partitions that have
- * no others.  Until they are given back the tasks run elsewhere; what was asked for them
- * stays, and means these CPUs again then.
+ * KVM_EXCL_CLAIM_PINNED: take the CPUs also from tasks that may run nowhere else, and from
+ * cpuset partitions.  Until they are given back the tasks run elsewhere; what was asked for
+ * them stays, and means these CPUs again then.
  *
  * KVM_EXCL_CLAIM_FOR_VM, KVM_EXCL_CLAIM_FOR_PID: the CPUs are for the VM whose file
  * @target is, or for the process whose pidfd it is, not for the calling process.  What
@@ -183,8 +183,8 @@ enum kvm_excl_obstacle {
  * @cpus: pointer to @count __u32 CPU numbers; vCPU n will run on the n-th
  * @obstacle: out, with EBUSY, enum kvm_excl_obstacle
  * @obstacle_cpu: out, the CPU that it is about
- * @obstacle_id: out, of a task its PID, 0 when that cannot be seen from here; of an
- *		 interrupt its number, -1 when no interrupt of the host has the vector that
+ * @obstacle_id: out, of a task its thread ID, 0 when that cannot be seen from here or the
+ *		 task is about to end; of an interrupt its number, -1 when no interrupt of the host has the vector that
  *		 keeps coming; of vectors, how many there are too few; of an entry its vector
  * @reserved: must be 0
  * @obstacle_name: out, of the task, the interrupt or "vector N", the partition's cgroup, or
@@ -390,7 +390,7 @@ enum kvm_excl_vcpu_timer {
  * @kick_other: out, other kicks
  * @ipi_fast: out, IPIs that its guest sent and the VM exit was handled in assembly for:
  *	exits that are not in @exits, and that perf does not see
- * @device_storms: out, how often it were its devices, whose interrupts the host then took
+ * @device_storms: out, how often devices caused a storm; the host then took their interrupts
  */
 struct kvm_excl_get_vcpu_status {
 	__u32 size;
