@@ -140,7 +140,7 @@ kselftests: apply	## build the tests against the tree's KVM selftest library
 	else echo "kselftests: no sources yet"; fi
 
 # What was asked for is looked at before anything is built.
-ARGS := $(addprefix args-,test test-full test-debug soak demo quiet latency silicon silicon-mutants)
+ARGS := $(addprefix args-,test test-full test-debug soak demo host quiet quiet-debug latency silicon silicon-mutants)
 .PHONY: $(ARGS)
 $(ARGS): args-%:
 	@$(S)/check/args.sh $*
@@ -159,7 +159,7 @@ test: $(if $(filter list,$(PART)),,args-test initramfs bochs kernel module $(HOS
 
 # What a part needs besides is made when it has to run.
 .PHONY: test-full
-test-full: $(if $(filter list,$(PART)),,args-test-full apply initramfs)	## all tests on both kernels and all CPU models, in parts; what passed stays passed until it changes
+test-full: $(if $(filter list,$(PART)),,args-test-full apply initramfs)	## all tests, on the patched, the debug and Debian's kernels and all CPU models, in parts; what passed stays passed until it changes
 	@$(S)/test/tiers.sh full
 
 .PHONY: test-parts
@@ -175,7 +175,7 @@ test-debug: args-test-debug initramfs $(EMULATOR) kernel module kernel-debug mod
 	@FLAVOUR=debug $(S)/test/groups.sh
 
 .PHONY: host
-host: initramfs kernel module tools kselftests	## fio and iperf3 on a host whose CPUs come and go (HOST_CLAIMS=1000)
+host: args-host initramfs kernel module $(HOST_KERNEL) tools kselftests	## fio and iperf3 on a host whose CPUs come and go (HOST_CLAIMS=1000)
 	@$(S)/bench/work/work.sh
 
 .PHONY: quiet
@@ -183,7 +183,7 @@ quiet: args-quiet deps-judge initramfs kernel-stock kernel module tools kselftes
 	@$(S)/bench/quiet/quiet.sh
 
 .PHONY: quiet-debug
-quiet-debug: args-quiet deps-judge initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
+quiet-debug: args-quiet-debug deps-judge initramfs kernel-stock kernel-debug module-debug tools kselftests	## the same on the debug kernel
 	@FLAVOUR=debug $(S)/bench/quiet/quiet.sh
 
 .PHONY: latency

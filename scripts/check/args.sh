@@ -69,9 +69,19 @@ demo)
 	*) wrong "PLATFORM=$PLATFORM: it runs on amd or intel" ;;
 	esac
 	;;
+host)
+	one_of PLATFORM amd
+	one_of FLAVOUR exclusive debug
+	numbers HOST_CLAIMS
+	;;
 quiet)
 	one_of PLATFORM amd
 	each_of QUIET 1 2 3 4 5 6
+	;;
+# Point 6 compares with the stock kernel, which is no debug kernel.
+quiet-debug)
+	one_of PLATFORM amd
+	each_of QUIET 1 2 3 4 5
 	;;
 latency)
 	one_of PLATFORM intel amd-bochs
