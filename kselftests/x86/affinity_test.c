@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -418,6 +419,42 @@ TEST_F_TIMEOUT(tenant, has_nobody_stand_in_on_its_cpus, EXCL_CASE_S)
 		EXPECT_TRUE(worker_runs(&self->w[i], owned_cpu, true));
 		EXPECT_NE(control_cpu, self->w[i].at->cpu);
 	}
+}
+
+/* The host's only CPU is isolated, so that no scheduler domain is left. */
+FIXTURE(isolated) {
+	int ctx;
+};
+
+FIXTURE_SETUP(isolated)
+{
+	self->ctx = excl_open();
+	ASSERT_EQ(0, excl_claim_first(self->ctx, get_nprocs() - 1));
+	ASSERT_TRUE(create_group());
+	ASSERT_TRUE(write_file(GROUP "/cpuset.cpus", "0"));
+	if (!write_file(GROUP "/cpuset.cpus.partition", "isolated"))
+		SKIP(return, "no partitions of cpusets - not in this kernel");
+}
+
+FIXTURE_TEARDOWN(isolated)
+{
+	close(self->ctx);
+	remove_dir(GROUP);
+}
+
+/* What is wrong shows in the log. */
+TEST_F_TIMEOUT(isolated, cpu_of_the_host_has_the_domains_rebuilt, EXCL_CASE_S)
+{
+	struct worker w;
+
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus.partition", "member"));
+	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus.partition", "isolated"));
+	worker_start(&w, one_cpu(owned_cpu), false);
+	EXPECT_TRUE(worker_runs(&w, owned_cpu, true));
+	close(self->ctx);
+	self->ctx = -1;
+	EXPECT_TRUE(worker_runs(&w, owned_cpu, false));
+	worker_end(&w);
 }
 
 static struct {
