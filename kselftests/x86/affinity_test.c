@@ -423,11 +423,13 @@ TEST_F_TIMEOUT(tenant, has_nobody_stand_in_on_its_cpus, EXCL_CASE_S)
 
 /* The host's only CPU is isolated, so that no scheduler domain is left. */
 FIXTURE(isolated) {
+	struct worker w;
 	int ctx;
 };
 
 FIXTURE_SETUP(isolated)
 {
+	worker_start(&self->w, one_cpu(owned_cpu), false);
 	self->ctx = excl_open();
 	ASSERT_EQ(0, excl_claim_first(self->ctx, get_nprocs() - 1));
 	ASSERT_TRUE(create_group());
@@ -439,22 +441,19 @@ FIXTURE_SETUP(isolated)
 FIXTURE_TEARDOWN(isolated)
 {
 	close(self->ctx);
+	worker_end(&self->w);
 	remove_dir(GROUP);
 }
 
 /* What is wrong shows in the log. */
 TEST_F_TIMEOUT(isolated, cpu_of_the_host_has_the_domains_rebuilt, EXCL_CASE_S)
 {
-	struct worker w;
-
 	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus.partition", "member"));
 	EXPECT_TRUE(write_file(GROUP "/cpuset.cpus.partition", "isolated"));
-	worker_start(&w, one_cpu(owned_cpu), false);
-	EXPECT_TRUE(worker_runs(&w, owned_cpu, true));
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, true));
 	close(self->ctx);
 	self->ctx = -1;
-	EXPECT_TRUE(worker_runs(&w, owned_cpu, false));
-	worker_end(&w);
+	EXPECT_TRUE(worker_runs(&self->w, owned_cpu, false));
 }
 
 static struct {
