@@ -17,11 +17,11 @@
  * - the guest goes on, and its TPR stays what it was written, below all that it is flooded with,
  * - the vCPU's thread comes out of KVM_RUN for a signal, and the guest goes on then, too.
  *
- * Each flood is a variant: what it costs the host's calls, the other tenant (tenant) and the
- * guest itself are cases of it.  The variant "device" needs one that is assigned.
+ * Each flood is a variant, and each of these is a case of it.  The variant "device" needs one
+ * that is assigned.
  *
- * QEMU's time is that of the machine, which has other things to do: the cases of the other
- * tenant are for Bochs, and a call that took too long is tried again in QEMU.  A kernel that
+ * QEMU's time is that of the machine, which has other things to do: the case of the other
+ * tenant is for Bochs, and a call that took too long is tried again in QEMU.  A kernel that
  * checks its locks takes as much longer for a call without any flood, and does work of its own
  * now and then that the other tenant misses: his share is measured again there.
  */
@@ -73,32 +73,10 @@
 #define MSR_IA32_TSC_DEADLINE	0x6e0
 #endif
 
-enum kind {
+enum flood_kind {
 	QUIET, PERIODIC, ONESHOT, DEADLINE, SIBLINGS, SIBLINGS_EXITS, SIBLINGS_TIMER, SELF, DEVICE,
 	ARM_LOW, ARM_PUT_OFF, ARM_COUNT, ARM_XAPIC,
 };
-
-/*
- * All floods, as variants of a fixture.  With "assisted" the VM is bound later: neither its TSC
- * nor its bus is the host's then.
- */
-#define FLOODS(fixture)									\
-	FIXTURE_VARIANT_ADD(fixture, periodic_timer) { PERIODIC };			\
-	FIXTURE_VARIANT_ADD(fixture, one_shot_timer) { ONESHOT };			\
-	FIXTURE_VARIANT_ADD(fixture, passed_tsc_deadlines) { DEADLINE };		\
-	FIXTURE_VARIANT_ADD(fixture, siblings_ipis) { SIBLINGS };			\
-	/* What is in service is put back while others send without end. */		\
-	FIXTURE_VARIANT_ADD(fixture, siblings_ipis_exits_before_eoi) { SIBLINGS_EXITS };	\
-	/* KVM's behind the signal, and shorter than the stays for its expiries. */	\
-	FIXTURE_VARIANT_ADD(fixture, siblings_ipis_periodic_timer) { SIBLINGS_TIMER };	\
-	FIXTURE_VARIANT_ADD(fixture, self_ipis) { SELF };				\
-	FIXTURE_VARIANT_ADD(fixture, device) { DEVICE };				\
-	/* Emulated, with an hrtimer whose expiries a control CPU brings. */		\
-	FIXTURE_VARIANT_ADD(fixture, arming_with_a_low_vector) { ARM_LOW };		\
-	FIXTURE_VARIANT_ADD(fixture, putting_off_with_a_low_vector) { ARM_PUT_OFF };	\
-	FIXTURE_VARIANT_ADD(fixture, arming_in_xapic_mode) { ARM_XAPIC };		\
-	FIXTURE_VARIANT_ADD(fixture, passed_tsc_deadlines_assisted) { DEADLINE, true };	\
-	FIXTURE_VARIANT_ADD(fixture, arming_assisted) { ARM_COUNT, true }
 
 /* The quiet and then the flood: vCPU 0 is flooded, the others halt or send. */
 static struct {
@@ -457,7 +435,7 @@ static void wake_siblings(struct excl_vm *ev)
 }
 
 /* A guest that is quiet. */
-static bool create(struct flooded *f, enum kind kind, bool assisted)
+static bool create(struct flooded *f, enum flood_kind kind, bool assisted)
 {
 	struct excl_vm *ev = &f->ev;
 	uint64_t bus_ns = 1;
@@ -528,7 +506,7 @@ static bool goes_on(struct flooded *f)
 }
 
 /* False when the guest does not come to it. */
-static bool begin(struct flooded *f, enum kind kind)
+static bool begin(struct flooded *f, enum flood_kind kind)
 {
 	f->g->stop = f->g->ready;
 	if (!excl_wait(&f->ev, f->g->idle == f->g->ready, 20))
@@ -547,25 +525,38 @@ FIXTURE(flood) {
 };
 
 FIXTURE_VARIANT(flood) {
-	enum kind kind;
+	enum flood_kind kind;
 	bool assisted;
 };
 
-FLOODS(flood);
+FIXTURE_VARIANT_ADD(flood, periodic_timer) { PERIODIC };
+FIXTURE_VARIANT_ADD(flood, one_shot_timer) { ONESHOT };
+FIXTURE_VARIANT_ADD(flood, passed_tsc_deadlines) { DEADLINE };
+FIXTURE_VARIANT_ADD(flood, siblings_ipis) { SIBLINGS };
+/* What is in service is put back while others send without end. */
+FIXTURE_VARIANT_ADD(flood, siblings_ipis_exits_before_eoi) { SIBLINGS_EXITS };
+/* KVM's behind the signal, and shorter than the stays for its expiries. */
+FIXTURE_VARIANT_ADD(flood, siblings_ipis_periodic_timer) { SIBLINGS_TIMER };
+FIXTURE_VARIANT_ADD(flood, self_ipis) { SELF };
+FIXTURE_VARIANT_ADD(flood, device) { DEVICE };
+/* Emulated, with an hrtimer whose expiries a control CPU brings. */
+FIXTURE_VARIANT_ADD(flood, arming_with_a_low_vector) { ARM_LOW };
+FIXTURE_VARIANT_ADD(flood, putting_off_with_a_low_vector) { ARM_PUT_OFF };
+FIXTURE_VARIANT_ADD(flood, arming_in_xapic_mode) { ARM_XAPIC };
+/* Bound later: neither its TSC nor its bus is the host's. */
+FIXTURE_VARIANT_ADD(flood, passed_tsc_deadlines_assisted) { DEADLINE, true };
+FIXTURE_VARIANT_ADD(flood, arming_assisted) { ARM_COUNT, true };
 
 FIXTURE_SETUP(flood)
 {
 	ASSERT_TRUE(create(&self->f, variant->kind, variant->assisted));
-	EXPECT_TRUE(begin(&self->f, variant->kind));
 }
 
 FIXTURE_TEARDOWN(flood)
 {
-	if (!_metadata->exit_code) {
-		EXPECT_FALSE(excl_vm_failed(&self->f.ev));
-	} else {
+	if (_metadata->exit_code)
 		excl_vm_dump(&self->f.ev);
-	}
+	EXPECT_FALSE(excl_vm_failed(&self->f.ev));
 	EXPECT_TRUE(destroy(&self->f));
 }
 
@@ -575,6 +566,7 @@ TEST_F_TIMEOUT(flood, lets_calls_be_done_in_time, EXCL_CASE_S)
 	int tries = excl_in_qemu() ? 5 : 1;
 	struct latency l;
 
+	ASSERT_TRUE(begin(&self->f, variant->kind));
 	do {
 		measure_calls(&l);
 	} while (l.longest_us > bound_us && --tries);
@@ -590,6 +582,7 @@ TEST_F_TIMEOUT(flood, keeps_the_budget_of_a_stay, EXCL_CASE_S)
 	uint64_t stay, interrupts, taken;
 	struct latency l;
 
+	ASSERT_TRUE(begin(&self->f, variant->kind));
 	excl_counters_read(self->f.ev.vcpus[0], &c0);
 	longest_stay();
 	/* The first CPU is the host's. */
@@ -611,6 +604,7 @@ TEST_F_TIMEOUT(flood, keeps_the_budget_of_a_stay, EXCL_CASE_S)
 
 TEST_F_TIMEOUT(flood, lets_the_guest_go_on_with_its_tpr, EXCL_CASE_S)
 {
+	ASSERT_TRUE(begin(&self->f, variant->kind));
 	call_without_pause();
 	EXPECT_TRUE(goes_on(&self->f));
 	EXPECT_EQ(0, self->f.g->tpr_lost);
@@ -618,44 +612,9 @@ TEST_F_TIMEOUT(flood, lets_the_guest_go_on_with_its_tpr, EXCL_CASE_S)
 
 TEST_F_TIMEOUT(flood, lets_a_signal_through, EXCL_CASE_S)
 {
+	ASSERT_TRUE(begin(&self->f, variant->kind));
 	EXPECT_TRUE(signal_gets_through(&self->f.ev));
 	EXPECT_TRUE(goes_on(&self->f));
-}
-
-/* An ordinary VM on a control CPU. */
-FIXTURE(tenant) {
-	struct flooded f;
-	struct excl_vm tenant;
-	volatile typeof(t) *t;
-};
-
-FIXTURE_VARIANT(tenant) {
-	enum kind kind;
-	bool assisted;
-};
-
-FLOODS(tenant);
-
-FIXTURE_SETUP(tenant)
-{
-	struct excl_vm *tenant = &self->tenant;
-
-	/* On the CPU that is left when all the others are given away. */
-	tenant->ordinary = true;
-	excl_vm_create(tenant, 1, tenant_code);
-	self->t = excl_shared(tenant, t);
-	excl_vm_start(tenant);
-	ASSERT_TRUE(excl_wait(tenant, self->t->turns, 20));
-	ASSERT_EQ(0, excl_run_on(tenant->threads[0].tid, 0, 0));
-	ASSERT_TRUE(create(&self->f, variant->kind, variant->assisted));
-}
-
-FIXTURE_TEARDOWN(tenant)
-{
-	EXPECT_TRUE(destroy(&self->f));
-	self->t->stop = 1;
-	EXPECT_TRUE(excl_vm_join(&self->tenant, 10));
-	excl_vm_destroy(&self->tenant);
 }
 
 /* What the other tenant has of his CPU, in tenths of a percent. */
@@ -672,20 +631,31 @@ static uint64_t measure_share(volatile typeof(t) *t)
 	return missed < elapsed ? 1000 - missed * 1000 / elapsed : 0;
 }
 
-TEST_F_TIMEOUT(tenant, has_his_cpu, EXCL_CASE_S)
+/* An ordinary VM on the CPU that is left when all the others are given away. */
+TEST_F_TIMEOUT(flood, leaves_the_other_tenant_his_cpu, EXCL_CASE_S)
 {
 	int tries = excl_lockdep() ? 5 : 1;
+	struct excl_vm tenant = { .ordinary = true };
+	volatile typeof(t) *w;
 	uint64_t quiet, share;
 
-	quiet = measure_share(self->t);
-	ASSERT_LT(0, quiet);
-	ASSERT_TRUE(begin(&self->f, variant->kind));
+	excl_vm_create(&tenant, 1, tenant_code);
+	w = excl_shared(&tenant, t);
+	excl_vm_start(&tenant);
+	ASSERT_TRUE(excl_wait(&tenant, w->turns, 20));
+	ASSERT_EQ(0, excl_run_on(tenant.threads[0].tid, 0, 0));
+	quiet = measure_share(w);
+	EXPECT_LT(0, quiet);
+	EXPECT_TRUE(begin(&self->f, variant->kind));
 	do {
-		share = measure_share(self->t);
+		share = measure_share(w);
 	} while (100 * share < SHARE * quiet && --tries);
 	ksft_print_msg("the other tenant has %lu.%lu%%, beside quiet vCPUs %lu.%lu%%\n",
 		       share / 10, share % 10, quiet / 10, quiet % 10);
 	EXPECT_GE(100 * share, SHARE * quiet);
+	w->stop = 1;
+	EXPECT_TRUE(excl_vm_join(&tenant, 10));
+	excl_vm_destroy(&tenant);
 }
 
 int main(int argc, char **argv)

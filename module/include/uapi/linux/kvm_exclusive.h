@@ -184,8 +184,9 @@ enum kvm_excl_obstacle {
  * @obstacle: out, with EBUSY, enum kvm_excl_obstacle
  * @obstacle_cpu: out, the CPU that it is about
  * @obstacle_id: out, of a task its thread ID, 0 when that cannot be seen from here or the
- *		 task is about to end; of an interrupt its number, -1 when no interrupt of the host has the vector that
- *		 keeps coming; of vectors, how many there are too few; of an entry its vector
+ *		 task is about to end; of an interrupt its number, -1 when no interrupt of the
+ *		 host has the vector that keeps coming; of vectors, how many there are too few;
+ *		 of an entry its vector
  * @reserved: must be 0
  * @obstacle_name: out, of the task, the interrupt or "vector N", the partition's cgroup, or
  *		   the device;
