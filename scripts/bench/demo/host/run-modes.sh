@@ -81,11 +81,6 @@ ask() {
 	./measure/load.sh "$@"
 }
 
-# The exclusive VM's own account.
-status() {
-	[ "$mode" = stock ] || bin/kvm-exclusive status --json >"$1" || fail "$mode: no status"
-}
-
 run_mode() {
 	mode=$1
 	case $mode in
@@ -136,7 +131,6 @@ run_mode() {
 		mkdir -p "$dir"
 		record "$out/loads.jsonl" load mode="$mode" load="$1" requests="$2" \
 			assigned=$((${#assigned} > 0))
-		status "$dir/status.before.json"
 		host_irqs=$(devices_host_irqs)
 		began=$SECONDS
 		status=0
@@ -156,7 +150,6 @@ run_mode() {
 		sed 's/^RESULT [a-z]* //' /tmp/result >"$dir/result.jsonl"
 		[ -z "$assigned" ] ||
 			record "$dir/result.jsonl" host_irqs count=$(($(devices_host_irqs) - host_irqs))
-		status "$dir/status.after.json"
 		kill -0 "$vmm_pid" 2>/dev/null || fail "$mode: the VMM died during $1"
 		kill -0 "$beat_pid" 2>/dev/null || fail "$mode: the ordinary VM died during $1"
 		shift 2
