@@ -277,7 +277,8 @@ def judge(directory, platform, max_share, output):
     demo = Demo(directory)
     kernel = records.release_of(os.path.join(directory, "console.log"))
     lines = ["VM exits, %s host, linux %s, counted by perf kvm stat over exactly the load" %
-             (platform, kernel), ""]
+             (platform, kernel),
+             "The host is emulated: the times below say nothing about silicon.", ""]
     for name in demo.loads:
         lines += table(demo, name)
     for mode in demo.modes:
