@@ -2,6 +2,7 @@
 /* An assigned device: QEMU's "edu", by VFIO; see device.h. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -89,8 +90,10 @@ static void vfio_ioctl(int fd, unsigned long cmd, const char *name, void *arg)
 
 #define vfio_ioctl(fd, cmd, arg)	vfio_ioctl(fd, cmd, #cmd, (void *)(arg))
 
-static void set_irqs(struct excl_device *d, unsigned int index, bool on)
+/* Have VFIO signal this eventfd for this kind of interrupt, or (-1) have none of it. */
+static void set_trigger(struct excl_device *d, unsigned int index, int fd)
 {
+	bool on = fd >= 0;
 	struct {
 		struct vfio_irq_set set;
 		int32_t fd;
@@ -102,11 +105,24 @@ static void set_irqs(struct excl_device *d, unsigned int index, bool on)
 			.index = index,
 			.count = on,
 		},
-		.fd = d->eventfd,
+		.fd = fd,
 	};
 
 	vfio_ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &irqs);
+}
+
+static void irqs_on(struct excl_device *d, unsigned int index)
+{
+	set_trigger(d, index, d->eventfd);
 	d->index = index;
+}
+
+static void irqs_off(struct excl_device *d)
+{
+	/* VFIO refuses to disable what is not enabled. */
+	if (d->index != VFIO_PCI_NUM_IRQS)
+		set_trigger(d, d->index, -1);
+	d->index = VFIO_PCI_NUM_IRQS;
 }
 
 void excl_device_open(struct excl_device *d)
@@ -128,7 +144,7 @@ void excl_device_open(struct excl_device *d)
 	TEST_ASSERT(n > 0, "%s", path);
 	target[n] = 0;
 	snprintf(path, sizeof(path), "/dev/vfio%s", strrchr(target, '/'));
-	/* Whoever had it last may be just about to let go of it. */
+	/* The last process that had it may be just about to let go of it. */
 	for (i = 0; (d->group = open(path, O_RDWR | O_CLOEXEC)) < 0 && i < 1000; i++)
 		usleep(10000);
 	TEST_ASSERT(d->group >= 0, "%s: %s", path, strerror(errno));
@@ -151,19 +167,22 @@ void excl_device_open(struct excl_device *d)
 	d->bar_size = bar.size;
 
 	d->unmask = -1;
+	d->request = -1;
 	d->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	TEST_ASSERT(d->eventfd >= 0, "eventfd: %s", strerror(errno));
-	set_irqs(d, VFIO_PCI_MSI_IRQ_INDEX, true);
+	irqs_on(d, VFIO_PCI_MSI_IRQ_INDEX);
 }
 
 void excl_device_close(struct excl_device *d)
 {
-	set_irqs(d, d->index, false);
+	irqs_off(d);
 	/* A mapping keeps the device open. */
 	munmap((void *)d->bar, d->bar_size);
 	close(d->eventfd);
 	if (d->unmask >= 0)
 		close(d->unmask);
+	if (d->request >= 0)
+		close(d->request);
 	close(d->fd);
 	close(d->group);
 	close(d->container);
@@ -191,10 +210,10 @@ void excl_device_intx(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi)
 	};
 
 	TEST_ASSERT(unmask.fd >= 0, "eventfd: %s", strerror(errno));
-	set_irqs(d, VFIO_PCI_MSI_IRQ_INDEX, false);
+	irqs_off(d);
 	excl_device_lower(d);
 	vm_ioctl(vm, KVM_IRQFD, &irqfd);
-	set_irqs(d, VFIO_PCI_INTX_IRQ_INDEX, true);
+	irqs_on(d, VFIO_PCI_INTX_IRQ_INDEX);
 	vfio_ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &unmask);
 	/* Both let go of it when it is closed. */
 	d->unmask = unmask.fd;
@@ -206,10 +225,25 @@ FILE *excl_device_remove(struct excl_device *d)
 	char command[128];
 	FILE *f;
 
+	d->request = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	TEST_ASSERT(d->request >= 0, "eventfd: %s", strerror(errno));
+	set_trigger(d, VFIO_PCI_REQ_IRQ_INDEX, d->request);
 	snprintf(command, sizeof(command), "echo 1 >" SYS_PCI "/%s/remove", d->bdf);
 	f = popen(command, "re");
 	TEST_ASSERT(f, "popen: %s", strerror(errno));
 	return f;
+}
+
+static bool readable(int fd)
+{
+	struct pollfd event = { .events = POLLIN, .fd = fd };
+
+	return poll(&event, 1, EXCL_PATIENCE_S * 1000) == 1;
+}
+
+bool excl_device_asked_for(struct excl_device *d)
+{
+	return readable(d->request);
 }
 
 void excl_device_rescan(void)
@@ -263,6 +297,19 @@ void excl_device_irqfd(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi, b
 	};
 
 	vm_ioctl(vm, KVM_IRQFD, &irqfd);
+}
+
+bool excl_device_signalled(struct excl_device *d)
+{
+	return readable(d->eventfd);
+}
+
+void excl_device_stop(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi)
+{
+	excl_device_read_back(d);
+	/* In this order: the handler gives KVM work to do. */
+	irqs_off(d);
+	excl_device_irqfd(d, vm, gsi, false);
 }
 
 void excl_device_route(struct kvm_vm *vm, uint32_t gsi, uint32_t address_lo, uint32_t data)

@@ -13,9 +13,10 @@
 /**
  * struct excl_device - an open one
  * @bar: its registers
- * @index: VFIO's, of the kind of interrupt that is in use
+ * @index: VFIO's, of the kind of interrupt that is in use; VFIO_PCI_NUM_IRQS without
  * @eventfd: signalled by VFIO for each interrupt that the host takes
  * @unmask: signalled by KVM for each EOI of an INTx, -1 without
+ * @request: signalled by VFIO when the host wants the device back, -1 without
  */
 struct excl_device {
 	char bdf[32];
@@ -23,7 +24,7 @@ struct excl_device {
 	volatile uint32_t *bar;
 	size_t bar_size;
 	unsigned int index;
-	int eventfd, unmask;
+	int eventfd, unmask, request;
 };
 
 /* Skip the test where there is none, saying how to have one. */
@@ -45,10 +46,12 @@ static inline void excl_device_lower(struct excl_device *d)
 }
 
 /*
- * Take the device out of the host as a hot-unplug does, which waits for whoever has it
- * open; a stream that ends when it has happened, for pclose().
+ * Take the device out of the host as a hot-unplug does, which waits until it is closed; a
+ * stream that ends when it has happened, for pclose().
  */
 FILE *excl_device_remove(struct excl_device *d);
+/* Wait until the removal is at VFIO, which asks for the device. False when it does not. */
+bool excl_device_asked_for(struct excl_device *d);
 /* It is plugged in again. */
 void excl_device_rescan(void);
 bool excl_device_present(void);
@@ -59,12 +62,35 @@ static inline void excl_device_fire(struct excl_device *d)
 	d->bar[0x60 / 4] = 1;
 }
 
+/*
+ * Wait until what it has sent is past the IOMMU: a write of the device's, as an MSI is, stays
+ * ahead of its answer to a read.
+ */
+static inline void excl_device_read_back(struct excl_device *d)
+{
+	(void)d->bar[0];
+}
+
 /* Number of the MSI in the host, and how often the host has taken it. */
 int excl_device_host_irq(struct excl_device *d);
 uint64_t excl_device_host_count(int host_irq);
 
 /* Connect, or disconnect, the device's MSI with a GSI of the VM. */
 void excl_device_irqfd(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi, bool on);
+
+/*
+ * Wait until the host has signalled the eventfd of a device that is not connected, and nothing
+ * has taken it from there. False when it does not.
+ */
+bool excl_device_signalled(struct excl_device *d);
+
+/*
+ * Put an end to its interrupts, and wait until what the host had to do for them is done: VFIO
+ * waits for its handler and for the work of unmasking an INTx, then KVM for the work item that
+ * injects what an irqfd cannot inject at once. What came is pending at the vCPUs then, if it
+ * has not arrived.
+ */
+void excl_device_stop(struct excl_device *d, struct kvm_vm *vm, uint32_t gsi);
 
 /* The VM's one route: @gsi is an MSI with this address and data. */
 void excl_device_route(struct kvm_vm *vm, uint32_t gsi, uint32_t address_lo, uint32_t data);

@@ -7,6 +7,10 @@
  * the guest's message asks for something that a remapping entry cannot say, the host
  * takes the interrupt and injects it, and the status tells why.
  *
+ * Where only one is under way, or each of several has a vector and a vCPU of its own, none may
+ * merge with another, and one that does not come is lost. That no more comes is said when what
+ * KVM and VFIO have put off is done, and each vCPU has taken what was sent to it.
+ *
  *   device_irq_test [INTERRUPTS [ROUNDS]]
  *
  * INTERRUPTS while everything about them is moved, 2000 by default; ROUNDS of kill -9 of
@@ -39,7 +43,8 @@ static struct {
 	uint64_t a[NR_VCPUS], b[NR_VCPUS];
 	uint64_t level, line_low;	/* the latter by the host */
 	uint64_t spins[NR_VCPUS];
-	uint64_t in_handler_us;		/* by the host */
+	uint64_t left[NR_VCPUS];	/* handlers that are about to write their EOI */
+	uint64_t hold;			/* they do not go on to that; by the host */
 	struct guest_cpu cpus[NR_VCPUS];
 } g;
 
@@ -48,18 +53,25 @@ static volatile typeof(g) *const v = &g;
 /* How many interrupts while they are moved about, otherwise, and how many VMMs are killed. */
 static uint64_t nr_moved, nr_sent, nr_killed;
 
+/* Nothing else is taken meanwhile: interrupts are off in a handler. */
+static void finish(void)
+{
+	while (v->hold)
+		cpu_relax();
+	v->left[guest_index()]++;
+	guest_eoi();
+}
+
 static void on_a(struct ex_regs *regs)
 {
 	v->a[guest_index()]++;
-	if (v->in_handler_us)
-		guest_spin_us(v->in_handler_us);
-	guest_eoi();
+	finish();
 }
 
 static void on_b(struct ex_regs *regs)
 {
 	v->b[guest_index()]++;
-	guest_eoi();
+	finish();
 }
 
 /* The host is the driver: it has the device lower the line. */
@@ -109,6 +121,39 @@ static bool wait_total(struct assigned *t, uint64_t want)
 		return true;
 	ksft_print_msg("%lu instead of %lu interrupts\n", total(t), want);
 	return false;
+}
+
+/* Wait until no handler is to look at @hold any more. */
+static bool wait_left(struct assigned *t)
+{
+	return excl_spin(&t->ev, t->g->left[0] + t->g->left[1] == total(t));
+}
+
+/*
+ * Wait until each vCPU has taken all that was sent to it. The device sends, and the host from
+ * any CPU, so excl_vm_barrier() does not come behind that by the order of IPIs. But it has been
+ * sent, and leaving KVM_RUN, with which the barrier begins, takes longer than an IPI.
+ */
+static bool all_taken(struct assigned *t)
+{
+	bool ok = true;
+	int i;
+
+	excl_device_read_back(&t->dev);
+	for (i = 0; i < NR_VCPUS; i++)
+		ok = excl_vm_barrier(&t->ev, i) && ok;
+	return ok;
+}
+
+/*
+ * The same for what came by way of the host, which may have put it off to a work item: a
+ * message to all CPUs, INTx, and what an eventfd held when it was connected. The device is not
+ * connected any more afterwards.
+ */
+static bool all_injected(struct assigned *t, uint32_t gsi)
+{
+	excl_device_stop(&t->dev, t->ev.vm, gsi);
+	return all_taken(t);
 }
 
 /* Vectors that the host did not expect, since @from lines of its log. */
@@ -178,7 +223,7 @@ static bool warm_up(struct assigned *t)
 		ok = wait_total(t, start + i);
 	}
 	excl_device_route(t->ev.vm, GSI, TO(0), VECTOR_A);
-	return ok;
+	return ok && wait_left(t);
 }
 
 static bool entry_is_direct(struct assigned *t, struct kvm_excl_get_device_irq *s)
@@ -208,23 +253,32 @@ static void fire(void *data)
 	excl_device_fire(data);
 }
 
+/* Fire with this message, and do not wait. The IOMMU has seen it before the next one is set. */
+static void fire_at(struct assigned *t, int vcpu, uint8_t vector)
+{
+	excl_device_route(t->ev.vm, GSI, TO(vcpu), vector);
+	excl_device_fire(&t->dev);
+	excl_device_read_back(&t->dev);
+}
+
 /* Fire, and see each arrive once where it has to, with no exit and unseen by the host. */
 static void direct(struct __test_metadata *_metadata, struct assigned *t, int vcpu,
 		   volatile uint64_t *count, uint64_t n)
 {
 	int irq = excl_device_host_irq(&t->dev);
 	uint64_t start = total(t), before = *count, taken;
+	struct kvm_excl_get_vcpu_status status;
 	struct excl_sends sends;
 
 	taken = excl_device_host_count(irq);
 	sends = excl_send_each(&t->ev, vcpu, "fired", fire, &t->dev, count, n);
-	taken = excl_device_host_count(irq) - taken;
 	EXPECT_TRUE(sends.arrived);
+	EXPECT_TRUE(excl_wait_attached(t->ev.ctx, vcpu, &status));
+	EXPECT_LE(sends.exits, sends.kicks);
+	EXPECT_TRUE(all_taken(t));
 	EXPECT_EQ(n, *count - before);
 	EXPECT_EQ(n, total(t) - start);
-	EXPECT_TRUE(sends.attached);
-	EXPECT_LE(sends.exits, sends.kicks);
-	EXPECT_EQ(0, taken);
+	EXPECT_EQ(taken, excl_device_host_count(irq));
 }
 
 /* Of a VM that has its CPUs: its one MSI. */
@@ -276,26 +330,34 @@ TEST_F_TIMEOUT(msi, goes_to_another_vcpu_with_another_vector, EXCL_CASE_S)
 TEST_F_TIMEOUT(msi, exits_at_its_eoi_when_its_handler_is_kicked, EXCL_CASE_S)
 {
 	struct assigned *t = &self->t;
-	uint64_t start = total(t), i, exits, kicks, n = 50;
+	uint64_t start = total(t), i, exits, kicks, interrupted, n = 50;
+	struct kvm_excl_get_vcpu_status status;
 	struct excl_counters c0, c1;
 
-	t->g->in_handler_us = 2000;
+	ASSERT_TRUE(excl_wait_attached(t->ev.ctx, 0, &status));
 	excl_counters_read(t->ev.vcpus[0], &c0);
 	for (i = 1; i <= n; i++) {
+		t->g->hold = 1;
 		excl_device_fire(&t->dev);
 		ASSERT_TRUE(wait_total(t, start + i));
+		/* Once: a second kick may find the vCPU in the host, and make no exit. */
+		interrupted = t->ev.threads[0].interrupted;
 		excl_vm_signal(&t->ev, 0);
-		usleep(4000);
+		ASSERT_TRUE(excl_wait(&t->ev, t->ev.threads[0].interrupted != interrupted, 20));
+		t->g->hold = 0;
+		ASSERT_TRUE(wait_left(t));
+		/* The next one would make an exit of its own if the vCPU were not. */
+		ASSERT_TRUE(excl_wait_attached(t->ev.ctx, 0, &status));
 	}
 	excl_counters_read(t->ev.vcpus[0], &c1);
 	exits = c1.exits - c0.exits;
 	kicks = excl_kicks(&c0, &c1);
 	ksft_print_msg("exits %lu, kicks %lu, detached %lu\n", exits, kicks,
 		       c1.detaches - c0.detaches);
-	EXPECT_EQ(n, total(t) - start);
-	EXPECT_TRUE(c1.attached);
 	EXPECT_GT(exits, kicks);
 	EXPECT_LE(exits, excl_kick_exits(&c0, &c1));
+	EXPECT_TRUE(all_taken(t));
+	EXPECT_EQ(n, total(t) - start);
 }
 
 TEST_F_TIMEOUT(msi, to_a_set_of_one_is_direct, EXCL_CASE_S)
@@ -384,13 +446,194 @@ TEST_F_TIMEOUT(msi, that_comes_while_it_is_masked_arrives_later, EXCL_CASE_S)
 	excl_device_irqfd(&t->dev, t->ev.vm, GSI, false);
 	EXPECT_EQ(-1, excl_device_status(t->ev.ctx, &s));
 	EXPECT_EQ(ENOENT, errno);
-	/* It waits in the eventfd, where more would be one. */
+	/* It waits in the eventfd, where more would be one, and nothing else has it. */
 	excl_device_fire(&t->dev);
-	usleep(20000);
+	EXPECT_TRUE(excl_device_signalled(&t->dev));
+	EXPECT_TRUE(all_taken(t));
 	EXPECT_EQ(start, total(t));
 	excl_device_irqfd(&t->dev, t->ev.vm, GSI, true);
 	EXPECT_TRUE(wait_total(t, start + 1));
 	direct(_metadata, t, 0, &t->g->a[0], 10);
+	EXPECT_TRUE(all_injected(t, GSI));
+	EXPECT_EQ(start + 1 + 10, total(t));
+}
+
+/*
+ * Several that have not arrived yet. No two of them have both vector and vCPU in common, so none
+ * may merge with another: one that does not come is lost. That holds while the entry is direct.
+ * In the host's form they all are one vector of the host's, and where it goes is up to the
+ * route that there is when the host takes it.
+ */
+static const struct {
+	int vcpu;
+	uint8_t vector;
+} messages[] = { { 0, VECTOR_A }, { 0, VECTOR_B }, { 1, VECTOR_A }, { 1, VECTOR_B } };
+
+/* How many have come with each message. */
+struct counts {
+	uint64_t n[ARRAY_SIZE(messages)];
+};
+
+static struct counts counts_of(struct assigned *t)
+{
+	struct counts c;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(messages); i++)
+		c.n[i] = messages[i].vector == VECTOR_A ? t->g->a[messages[i].vcpu] :
+							   t->g->b[messages[i].vcpu];
+	return c;
+}
+
+/* Wait until there is one more of each. */
+static bool one_more_of_each(struct assigned *t, struct counts before)
+{
+	bool ok = true;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(messages); i++) {
+		if (excl_spin(&t->ev, counts_of(t).n[i] == before.n[i] + 1))
+			continue;
+		ksft_print_msg("%lu instead of 1 to vCPU %d with vector %#x\n",
+			       counts_of(t).n[i] - before.n[i], messages[i].vcpu,
+			       messages[i].vector);
+		ok = false;
+	}
+	return ok;
+}
+
+static bool do_nothing(struct assigned *t)
+{
+	return true;
+}
+
+static bool kick_both(struct assigned *t)
+{
+	return excl_vm_interrupt(&t->ev, 0) && excl_vm_interrupt(&t->ev, 1);
+}
+
+static bool bind_anew(struct assigned *t)
+{
+	excl_unbind(t->ev.ctx);
+	return !excl_bind(t->ev.ctx, t->ev.vm->fd, 0);
+}
+
+/* Keep both vCPUs in a handler, and fire each message once; then let them go on. */
+static bool fire_while_held(struct assigned *t, bool (*meanwhile)(struct assigned *t))
+{
+	struct kvm_excl_get_vcpu_status status;
+	uint64_t start = total(t), early;
+	struct counts before;
+	bool ok = true;
+	unsigned int i;
+
+	/* One that has its CPU has direct entries. */
+	for (i = 0; i < NR_VCPUS; i++)
+		ok = excl_wait_attached(t->ev.ctx, i, &status) && ok;
+	t->g->hold = 1;
+	for (i = 0; ok && i < NR_VCPUS; i++) {
+		fire_at(t, i, VECTOR_A);
+		ok = wait_total(t, start + i + 1);
+	}
+	/* Vector A again, too: what is in service has been taken, and merges with nothing. */
+	before = counts_of(t);
+	for (i = 0; ok && i < ARRAY_SIZE(messages); i++)
+		fire_at(t, messages[i].vcpu, messages[i].vector);
+	ok = ok && meanwhile(t);
+	early = total(t) - start - NR_VCPUS;
+	t->g->hold = 0;
+	if (ok && early)
+		ksft_print_msg("%lu taken with interrupts off\n", early);
+	return ok && !early && one_more_of_each(t, before) && wait_left(t);
+}
+
+FIXTURE(in_flight) {
+	struct assigned t;
+};
+
+FIXTURE_VARIANT(in_flight) {
+	bool (*meanwhile)(struct assigned *t);
+};
+
+FIXTURE_VARIANT_ADD(in_flight, to_attached) { .meanwhile = do_nothing };
+FIXTURE_VARIANT_ADD(in_flight, while_kicked) { .meanwhile = kick_both };
+FIXTURE_VARIANT_ADD(in_flight, while_bound_anew) { .meanwhile = bind_anew };
+
+FIXTURE_SETUP(in_flight)
+{
+	struct assigned *t = &self->t;
+
+	stray(&t->log_lines);
+	excl_device_open(&t->dev);
+	start(t);
+	ASSERT_TRUE(warm_up(t));
+}
+
+FIXTURE_TEARDOWN(in_flight)
+{
+	EXPECT_TRUE(end(&self->t));
+	EXPECT_EQ(0, stray(&self->t.log_lines));
+}
+
+TEST_F_TIMEOUT(in_flight, each_arrives_once, EXCL_CASE_S)
+{
+	struct assigned *t = &self->t;
+	int irq = excl_device_host_irq(&t->dev);
+	uint64_t start = total(t), i, n = nr_sent / 40 + 1, taken = excl_device_host_count(irq);
+
+	for (i = 0; i < n; i++) {
+		ASSERT_TRUE(fire_while_held(t, variant->meanwhile)) {
+			TH_LOG("in round %lu of %lu", i + 1, n);
+		}
+	}
+	EXPECT_TRUE(all_taken(t));
+	EXPECT_EQ(n * (NR_VCPUS + ARRAY_SIZE(messages)), total(t) - start);
+	EXPECT_EQ(taken, excl_device_host_count(irq));
+}
+
+/* Take the vCPUs out of the guest anywhere, which leaves the entry direct. */
+static volatile bool kick_stop;
+
+static void *kick_about(void *arg)
+{
+	struct assigned *t = arg;
+	unsigned int seed = 3;
+
+	while (!kick_stop) {
+		excl_vm_signal(&t->ev, rand_r(&seed) % NR_VCPUS);
+		usleep(rand_r(&seed) % 1000);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(msi, that_follow_each_other_arrive_once_beside_kicks, EXCL_CASE_S)
+{
+	struct assigned *t = &self->t;
+	int irq = excl_device_host_irq(&t->dev);
+	uint64_t start = total(t), i, n = nr_sent / ARRAY_SIZE(messages);
+	uint64_t taken = excl_device_host_count(irq);
+	unsigned int seed = 4, first, j;
+	struct counts before;
+	pthread_t thread;
+	bool ok = true;
+
+	pthread_create(&thread, NULL, kick_about, t);
+	for (i = 0; ok && i < n; i++) {
+		before = counts_of(t);
+		first = rand_r(&seed) % ARRAY_SIZE(messages);
+		for (j = 0; j < ARRAY_SIZE(messages); j++) {
+			unsigned int m = (first + j) % ARRAY_SIZE(messages);
+
+			fire_at(t, messages[m].vcpu, messages[m].vector);
+		}
+		ok = one_more_of_each(t, before);
+	}
+	kick_stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_TRUE(ok);
+	EXPECT_TRUE(all_taken(t));
+	EXPECT_EQ(n * ARRAY_SIZE(messages), total(t) - start);
+	EXPECT_EQ(taken, excl_device_host_count(irq));
 }
 
 /* A message that no entry can say: the host takes it, and the status tells why. */
@@ -432,14 +675,17 @@ FIXTURE_TEARDOWN(message)
 TEST_F_TIMEOUT(message, is_the_hosts_and_the_status_tells_why, EXCL_CASE_S)
 {
 	struct assigned *t = &self->t;
-	uint64_t start = total(t);
+	int irq = excl_device_host_irq(&t->dev);
+	uint64_t start = total(t), taken = excl_device_host_count(irq);
 
 	EXPECT_TRUE(status_is(t, -1, 0, variant->why));
 	if (variant->arrive < 0)
 		return;
 	excl_device_fire(&t->dev);
 	EXPECT_TRUE(wait_total(t, start + variant->arrive));
-	usleep(20000);
+	/* Where none is to arrive the host has it all the same. */
+	EXPECT_TRUE(excl_spin(&t->ev, excl_device_host_count(irq) == taken + 1));
+	EXPECT_TRUE(all_injected(t, GSI));
 	EXPECT_EQ(start + variant->arrive, total(t));
 }
 
@@ -502,7 +748,7 @@ static struct {
 	uint64_t looked, was_direct, stayed, taken;
 } seen;
 
-/* Fire once. While nobody wrote an entry that is direct, the host gets nothing. */
+/* Fire once. While an entry that is direct is not written, the host gets nothing. */
 static bool fire_and_look(struct assigned *t, int irq, uint64_t want)
 {
 	struct kvm_excl_get_device_irq before, after;
@@ -549,8 +795,8 @@ TEST_F_TIMEOUT(msi, that_is_moved_about_arrives_once, 2 * EXCL_CASE_S)
 	pthread_join(thread, NULL);
 	ksft_print_msg("the vCPUs had their CPUs for %lu%% of the time\n",
 		       100 * (attached_ns(t) - attached) / NR_VCPUS / (excl_now_ns() - since));
-	usleep(50000);
 	taken = excl_device_host_count(irq) - taken;
+	EXPECT_TRUE(all_injected(t, GSI));
 	ksft_print_msg("%lu of %lu while %lu new routes, %lu signals, %lu bindings, %lu affinities; %lu through the host\n",
 		       total(t) - start, nr_moved, moves, kicks, bindings, writes, taken);
 	ksft_print_msg("%lu looked at: %lu with a direct entry, which stayed so for %lu, %lu of them through the host\n",
@@ -562,12 +808,20 @@ TEST_F_TIMEOUT(msi, that_is_moved_about_arrives_once, 2 * EXCL_CASE_S)
 	EXPECT_TRUE(moves && kicks && bindings && writes);
 }
 
+static bool remote_irr(struct assigned *t)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(t->ev.vm, KVM_GET_IRQCHIP, &chip);
+	return chip.chip.ioapic.redirtbl[PIN].fields.remote_irr;
+}
+
 /* INTx of the same device: level-triggered, so by way of the host, with each EOI seen. */
 TEST_F_TIMEOUT(msi, gives_way_to_intx_which_arrives_once, EXCL_CASE_S)
 {
 	struct kvm_irq_routing *routing = excl_routing_create();
+	struct kvm_excl_get_vcpu_status status;
 	struct assigned *t = &self->t;
-	struct excl_counters c;
 	uint64_t i, n = 100;
 
 	excl_device_irqfd(&t->dev, t->ev.vm, GSI, false);
@@ -581,10 +835,13 @@ TEST_F_TIMEOUT(msi, gives_way_to_intx_which_arrives_once, EXCL_CASE_S)
 		excl_device_lower(&t->dev);
 		t->g->line_low = i;
 	}
-	usleep(50000);
-	excl_counters_read(t->ev.vcpus[0], &c);
+	EXPECT_TRUE(excl_wait_attached(t->ev.ctx, 0, &status));
+	/* With the last EOI VFIO has unmasked the line, and has seen it high or low. */
+	EXPECT_TRUE(excl_spin(&t->ev, !remote_irr(t)));
+	/* The handler of one too many is to end. */
+	t->g->line_low = UINT64_MAX;
+	EXPECT_TRUE(all_injected(t, PIN));
 	EXPECT_EQ(n, t->g->level);
-	EXPECT_TRUE(c.attached);
 }
 
 /* Hot-unplug of the device while a VM uses it. */
@@ -617,6 +874,8 @@ TEST_F_TIMEOUT(unplug, waits_for_the_vmm, EXCL_CASE_S)
 {
 	struct pollfd removed = { .events = POLLIN, .fd = fileno(self->removal) };
 
+	EXPECT_TRUE(excl_device_asked_for(&self->t.dev));
+	/* It is to wait from here on, which shows in nothing but that it does not end. */
 	EXPECT_EQ(0, poll(&removed, 1, 300));
 	direct(_metadata, &self->t, 0, &self->t.g->a[0], 10);
 }

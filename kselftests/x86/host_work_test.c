@@ -27,10 +27,15 @@
 #define BUCKETS		26
 
 /*
- * A kick that is lost is sent again, by a timer every 100 ms: half of what needs one at once
- * takes less than this, as a power of two in us, or kicks are lost all the time.
+ * A kick that is lost is sent again, by a timer that looks every 100 ms. So what needs one at
+ * once is late when it takes more than this, as a power of two in us. One in so many may be, as
+ * an emulator on a busy machine stands still now and then; of fewer than that none may.
  */
 #define KICK_BUCKET	15
+#define KICKS_A_LATE	20
+
+/* And the timer has found each of those, many times over. */
+#define KICK_BOUND_NS	3000000000ULL
 
 static struct {
 	uint64_t spins[NR];
@@ -357,8 +362,10 @@ TEST_F_TIMEOUT(work, is_done_in_time, EXCL_CASE_S)
 	EXPECT_EQ(0, r) {
 		TH_LOG("%s: %s", work->name, strerror(err));
 	}
-	EXPECT_LT(max, BOUND_NS);
-	EXPECT_LE(late, i / 2);
+	EXPECT_LT(max, work->kick ? KICK_BOUND_NS : BOUND_NS);
+	EXPECT_LE(late, i / KICKS_A_LATE) {
+		TH_LOG("%lu of %lu took more than %lu us", late, i, 1UL << KICK_BUCKET);
+	}
 }
 
 /* They are attached behind the work, and were kicked for it. */
