@@ -15,7 +15,7 @@
 
 #include "context.h"
 
-/* Takes over the reference on @owner when it succeeds. */
+/* Take over the reference on @owner when it succeeds.  The caller changes the state. */
 static int context_bind(struct kvm_excl_context *ctx, struct kvm *kvm, u32 flags,
 			struct pid *owner)
 {
@@ -38,8 +38,8 @@ static int context_bind(struct kvm_excl_context *ctx, struct kvm *kvm, u32 flags
 }
 
 /*
- * Take the VM from a locked context, and unlock it.  Only who took it unbinds it;
- * everybody else waits in kvm_excl_context_lock() until that is done.
+ * Take the VM from a locked context, and unlock it.  The thread that took it unbinds it;
+ * all others wait in kvm_excl_context_lock() until that is done.
  */
 static void context_unbind_unlock(struct kvm_excl_context *ctx)
 {
@@ -54,13 +54,13 @@ static void context_unbind_unlock(struct kvm_excl_context *ctx)
 	ctx->vm = NULL;
 	put_pid(ctx->vm_owner);
 	ctx->vm_owner = NULL;
-	WRITE_ONCE(ctx->unbinding, true);
+	kvm_excl_context_step(ctx, KVM_EXCL_STATE_UNBINDING);
 	kvm_excl_context_unlock(ctx);
 
 	kvm_excl_unbind(vm);
 
 	mutex_lock(&ctx->lock);
-	WRITE_ONCE(ctx->unbinding, false);
+	kvm_excl_context_step(ctx, KVM_EXCL_STATE_CLAIMED);
 	mutex_unlock(&ctx->lock);
 	wake_up_all(&ctx->wait);
 }
@@ -88,9 +88,9 @@ int kvm_excl_arm_vm(struct kvm_excl_context *ctx, void *arg)
 	int ret;
 
 	kvm_excl_context_lock(ctx);
-	if (!ctx->count)
+	if (ctx->state == KVM_EXCL_STATE_IDLE)
 		ret = -ENXIO;
-	else if (ctx->armed || ctx->vm)
+	else if (ctx->state == KVM_EXCL_STATE_ARMED || ctx->state == KVM_EXCL_STATE_BOUND)
 		ret = -EBUSY;
 	else if ((arm->flags & KVM_EXCL_HW_BUS_PERIOD) && !kvm_excl_bus_period_ns())
 		ret = -EOPNOTSUPP;
@@ -148,15 +148,17 @@ int kvm_excl_bind_vm(struct kvm_excl_context *ctx, void *arg)
 	kvm = file->private_data;
 
 	kvm_excl_context_lock(ctx);
-	if (!ctx->count) {
+	if (ctx->state == KVM_EXCL_STATE_IDLE) {
 		ret = -ENXIO;
-	} else if (ctx->armed || ctx->vm) {
+	} else if (ctx->state == KVM_EXCL_STATE_ARMED || ctx->state == KVM_EXCL_STATE_BOUND) {
 		ret = -EBUSY;
 	} else {
 		owner = vm_creator(kvm);
 		ret = context_bind(ctx, kvm, bind->flags, owner);
 		if (ret)
 			put_pid(owner);
+		else
+			kvm_excl_context_step(ctx, KVM_EXCL_STATE_BOUND);
 	}
 	kvm_excl_context_unlock(ctx);
 put:
@@ -173,14 +175,19 @@ put:
  */
 int kvm_excl_unbind_vm(struct kvm_excl_context *ctx, void *arg)
 {
+	int ret = 0;
+
 	kvm_excl_context_lock(ctx);
-	if (!ctx->vm && !ctx->armed) {
-		kvm_excl_context_unlock(ctx);
-		return -ENXIO;
+	if (ctx->state == KVM_EXCL_STATE_BOUND) {
+		context_unbind_unlock(ctx);
+		return 0;
 	}
-	kvm_excl_context_disarm(ctx);
-	context_unbind_unlock(ctx);
-	return 0;
+	if (ctx->state == KVM_EXCL_STATE_ARMED)
+		kvm_excl_context_disarm(ctx, KVM_EXCL_STATE_CLAIMED);
+	else
+		ret = -ENXIO;
+	kvm_excl_context_unlock(ctx);
+	return ret;
 }
 
 /**
@@ -202,8 +209,8 @@ void kvm_excl_context_vm_created(struct kvm *kvm)
 	kvm_excl_context_lock(ctx);
 	if (ctx->armed == pid) {
 		get_pid(pid);
-		kvm_excl_context_disarm(ctx);
 		ret = context_bind(ctx, kvm, ctx->armed_flags, pid);
+		kvm_excl_context_disarm(ctx, ret ? KVM_EXCL_STATE_FAILED : KVM_EXCL_STATE_BOUND);
 		if (!ret)
 			kvm_excl_new_vm(ctx->vm, ctx->armed_flags & KVM_EXCL_HW_BUS_PERIOD);
 		if (ret) {

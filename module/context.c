@@ -65,8 +65,39 @@ void kvm_excl_context_put(struct kvm_excl_context *ctx)
 	kref_put(&ctx->ref, context_free);
 }
 
+/* Where each state may lead. */
+static const u8 context_steps[KVM_EXCL_NR_STATES] = {
+	[KVM_EXCL_STATE_IDLE]		= BIT(KVM_EXCL_STATE_CLAIMED) |
+					  BIT(KVM_EXCL_STATE_CLOSED),
+	[KVM_EXCL_STATE_CLAIMED]	= BIT(KVM_EXCL_STATE_ARMED) |
+					  BIT(KVM_EXCL_STATE_BOUND) |
+					  BIT(KVM_EXCL_STATE_CLOSED),
+	[KVM_EXCL_STATE_ARMED]		= BIT(KVM_EXCL_STATE_CLAIMED) |
+					  BIT(KVM_EXCL_STATE_BOUND) |
+					  BIT(KVM_EXCL_STATE_FAILED),
+	[KVM_EXCL_STATE_FAILED]		= BIT(KVM_EXCL_STATE_ARMED) |
+					  BIT(KVM_EXCL_STATE_BOUND) |
+					  BIT(KVM_EXCL_STATE_CLOSED),
+	[KVM_EXCL_STATE_BOUND]		= BIT(KVM_EXCL_STATE_UNBINDING),
+	[KVM_EXCL_STATE_UNBINDING]	= BIT(KVM_EXCL_STATE_CLAIMED),
+};
+
 /**
- * kvm_excl_context_lock - lock a context in which nobody is unbinding
+ * kvm_excl_context_step - change a context's state
+ * @ctx: the context, locked
+ * @to: its new state
+ */
+void kvm_excl_context_step(struct kvm_excl_context *ctx, u32 to)
+{
+	lockdep_assert_held(&ctx->lock);
+
+	WARN_ONCE(!(context_steps[ctx->state] & BIT(to)),
+		  "kvm-exclusive: a context goes from state %u to %u\n", ctx->state, to);
+	WRITE_ONCE(ctx->state, to);
+}
+
+/**
+ * kvm_excl_context_lock - lock a context that is not just losing its VM
  * @ctx: the context
  *
  * While a VM is unbound the lock is not held, yet nothing may happen to the
@@ -75,9 +106,9 @@ void kvm_excl_context_put(struct kvm_excl_context *ctx)
 void kvm_excl_context_lock(struct kvm_excl_context *ctx)
 {
 	mutex_lock(&ctx->lock);
-	while (ctx->unbinding) {
+	while (ctx->state == KVM_EXCL_STATE_UNBINDING) {
 		mutex_unlock(&ctx->lock);
-		wait_event(ctx->wait, !READ_ONCE(ctx->unbinding));
+		wait_event(ctx->wait, READ_ONCE(ctx->state) != KVM_EXCL_STATE_UNBINDING);
 		mutex_lock(&ctx->lock);
 	}
 }
@@ -111,18 +142,21 @@ int kvm_excl_context_arm(struct kvm_excl_context *ctx, struct pid *pid)
 	if (!ret)
 		ctx->armed = get_pid(pid);
 	spin_unlock(&contexts_lock);
+	if (!ret)
+		kvm_excl_context_step(ctx, KVM_EXCL_STATE_ARMED);
 	return ret;
 }
 
 /**
  * kvm_excl_context_disarm - wait for nothing any more
- * @ctx: the context, locked
+ * @ctx: the context, locked and armed
+ * @to: its new state
  */
-void kvm_excl_context_disarm(struct kvm_excl_context *ctx)
+void kvm_excl_context_disarm(struct kvm_excl_context *ctx, u32 to)
 {
 	struct pid *pid = ctx->armed;
 
-	lockdep_assert_held(&ctx->lock);
+	kvm_excl_context_step(ctx, to);
 
 	spin_lock(&contexts_lock);
 	ctx->armed = NULL;
@@ -352,7 +386,7 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 	memset_startat(claim, 0, obstacle);
 	kvm_excl_context_lock(ctx);
 	ret = -EBUSY;
-	if (ctx->count)
+	if (ctx->state != KVM_EXCL_STATE_IDLE)
 		goto out;
 	ret = context_mask(cpus, claim->count, ctx->mask);
 	if (ret)
@@ -365,6 +399,7 @@ int kvm_excl_claim_cpus(struct kvm_excl_context *ctx, void *arg)
 	ctx->count = claim->count;
 	ctx->cpus = cpus;
 	cpus = NULL;
+	kvm_excl_context_step(ctx, KVM_EXCL_STATE_CLAIMED);
 out:
 	kvm_excl_context_unlock(ctx);
 	kfree(cpus);
@@ -380,16 +415,25 @@ out:
  */
 void kvm_excl_context_close(struct kvm_excl_context *ctx)
 {
+	unsigned int count;
+
 	spin_lock(&contexts_lock);
 	list_del(&ctx->node);
 	spin_unlock(&contexts_lock);
 
 	kvm_excl_context_lock(ctx);
-	kvm_excl_context_disarm(ctx);
+	if (ctx->state == KVM_EXCL_STATE_ARMED)
+		kvm_excl_context_disarm(ctx, KVM_EXCL_STATE_CLAIMED);
 	kvm_excl_context_unlock(ctx);
-
 	kvm_excl_context_unbind(ctx);
-	if (ctx->count)
+
+	/* Others that have a reference see no CPUs, and need not wait for the release. */
+	kvm_excl_context_lock(ctx);
+	count = ctx->count;
+	ctx->count = 0;
+	kvm_excl_context_step(ctx, KVM_EXCL_STATE_CLOSED);
+	kvm_excl_context_unlock(ctx);
+	if (count)
 		kvm_excl_release(ctx->mask);
 
 	kvm_excl_context_put(ctx);

@@ -16,6 +16,15 @@
  * The kernel knows a bound VM by the number of its binding, not by the address of
  * its context: a call about a VM that is going away may come when the context has
  * just been closed, or has another VM.
+ *
+ * A context is in one of the states that user space sees, or in one of two that it does
+ * not.  kvm_excl_context_step() alone changes it:
+ *
+ *	IDLE ---> CLAIMED <---> ARMED ---> FAILED
+ *	 |	   |  | ^	  |	    |	  FAILED goes on as CLAIMED does
+ *	 |	   |  +-|---------+---------+-----> BOUND
+ *	 |	   |	+------- UNBINDING <----------+
+ *	 +---------+----> CLOSED
  */
 #ifndef KVM_EXCLUSIVE_CONTEXT_H
 #define KVM_EXCLUSIVE_CONTEXT_H
@@ -34,6 +43,15 @@
 struct kvm;
 struct pid;
 
+/* States that user space does not see: a locked context is in neither of them. */
+enum {
+	/* One thread is in kvm_excl_unbind(), without the lock. */
+	KVM_EXCL_STATE_UNBINDING = KVM_EXCL_STATE_FAILED + 1,
+	/* Its CPUs are given back. */
+	KVM_EXCL_STATE_CLOSED,
+	KVM_EXCL_NR_STATES
+};
+
 /**
  * struct kvm_excl_context - CPUs, and the VM that has them
  * @node: in the list of all contexts
@@ -42,10 +60,10 @@ struct pid;
  * @owner: the process that opened it, constant
  * @comm: its name then, constant
  * @lock: see above; protects what follows
- * @unbinding: somebody is in kvm_excl_unbind() and will clear it
+ * @state: enum kvm_excl_state, or one of the two below
  * @vm_gone: the VM that was bound is no more
- * @wait: @unbinding or @vm_gone has changed
- * @count: how many CPUs; 0 before they are claimed
+ * @wait: @vm_gone is set, or UNBINDING is over
+ * @count: how many CPUs; 0 before they are claimed and once they are given back
  * @cpus: which, in the order of the vCPUs; constant once @count is set
  * @mask: the same as a set
  * @armed: the process whose next VM is to be bound, or NULL
@@ -63,7 +81,7 @@ struct kvm_excl_context {
 	char comm[TASK_COMM_LEN];
 
 	struct mutex lock;	/* of all below */
-	bool unbinding;
+	u32 state;
 	bool vm_gone;
 	wait_queue_head_t wait;
 	unsigned int count;
@@ -80,10 +98,11 @@ struct kvm_excl_context {
 struct kvm_excl_context *kvm_excl_context_open(void);
 void kvm_excl_context_close(struct kvm_excl_context *ctx);
 void kvm_excl_context_put(struct kvm_excl_context *ctx);
+void kvm_excl_context_step(struct kvm_excl_context *ctx, u32 to);
 void kvm_excl_context_lock(struct kvm_excl_context *ctx);
 void kvm_excl_context_unlock(struct kvm_excl_context *ctx);
 int kvm_excl_context_arm(struct kvm_excl_context *ctx, struct pid *pid);
-void kvm_excl_context_disarm(struct kvm_excl_context *ctx);
+void kvm_excl_context_disarm(struct kvm_excl_context *ctx, u32 to);
 void kvm_excl_context_new_binding(struct kvm_excl_context *ctx);
 struct kvm_excl_context *kvm_excl_context_find(u64 id);
 struct kvm_excl_context *kvm_excl_context_find_from(u64 id);

@@ -32,9 +32,9 @@ SAME_VALUE(KVM_EXCL_VCPU_IMMEDIATE_EXIT, KVM_EXCL_REASON_IMMEDIATE_EXIT);
 SAME_VALUE(KVM_EXCL_VCPU_BLOCKIRQ, KVM_EXCL_REASON_BLOCKIRQ);
 SAME_VALUE(KVM_EXCL_VCPU_BLOCKIRQ + 1, KVM_EXCL_NR_REASONS);
 
-SAME_VALUE(KVM_EXCL_VCPU_TIMER_EMULATED, KVM_EXCL_TIMER_EMULATED);
-SAME_VALUE(KVM_EXCL_VCPU_TIMER_ASSISTED, KVM_EXCL_TIMER_ASSISTED);
-SAME_VALUE(KVM_EXCL_VCPU_TIMER_DIRECT, KVM_EXCL_TIMER_DIRECT);
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_EMULATED, KVM_EXCL_TIMER_MODE_EMULATED);
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_ASSISTED, KVM_EXCL_TIMER_MODE_ASSISTED);
+SAME_VALUE(KVM_EXCL_VCPU_TIMER_DIRECT, KVM_EXCL_TIMER_MODE_DIRECT);
 
 SAME_VALUE(KVM_EXCL_IRQ_DIRECT, KVM_EXCL_IRQ_REASON_NONE);
 SAME_VALUE(KVM_EXCL_IRQ_UNBOUND, KVM_EXCL_IRQ_REASON_UNBOUND);
@@ -81,19 +81,6 @@ static pid_t show_pid(struct pid *pid)
 	return nr;
 }
 
-static u32 context_state(struct kvm_excl_context *ctx)
-{
-	lockdep_assert_held(&ctx->lock);
-
-	if (ctx->vm)
-		return KVM_EXCL_STATE_BOUND;
-	if (ctx->armed)
-		return KVM_EXCL_STATE_ARMED;
-	if (ctx->error)
-		return KVM_EXCL_STATE_FAILED;
-	return ctx->count ? KVM_EXCL_STATE_CLAIMED : KVM_EXCL_STATE_IDLE;
-}
-
 static int show_context(struct kvm_excl_context *ctx, struct kvm_excl_get_context *get)
 {
 	u32 room = get->count;
@@ -109,7 +96,8 @@ static int show_context(struct kvm_excl_context *ctx, struct kvm_excl_get_contex
 
 	kvm_excl_context_lock(ctx);
 	get->id = ctx->id;
-	get->state = context_state(ctx);
+	/* Its CPUs are given back: as good as gone. */
+	get->state = ctx->state == KVM_EXCL_STATE_CLOSED ? KVM_EXCL_STATE_IDLE : ctx->state;
 	get->error = get->state == KVM_EXCL_STATE_FAILED ? ctx->error : 0;
 	get->pid = show_pid(ctx->owner);
 	get->vm_pid = show_pid(ctx->vm ? ctx->vm_owner : ctx->armed);
@@ -181,21 +169,9 @@ static int show_vcpu(struct kvm_excl_context *ctx, struct kvm_excl_get_vcpu_stat
 	get->reason = status.reason;
 	get->timer = status.timer_mode;
 	get->exits = status.exits;
-	get->attaches = status.attaches;
-	get->detaches = status.detaches;
-	get->attached_ns = status.attached_ns;
-	get->recorded = status.recorded;
-	get->raised = status.raised;
-	get->ipi_direct = status.ipi_direct;
-	get->ipi_software = status.ipi_software;
-	get->storms = status.storms;
-	get->kick_reschedule = status.kick_reschedule;
-	get->kick_call_function = status.kick_call_function;
-	get->kick_irq_work = status.kick_irq_work;
-	get->kick_timer = status.kick_timer;
-	get->kick_other = status.kick_other;
-	get->ipi_fast = status.ipi_fast;
-	get->device_storms = status.device_storms;
+#define KVM_EXCL_COPY(name, unit)	get->name = status.name;
+	KVM_EXCL_VCPU_COUNTERS(KVM_EXCL_COPY)
+#undef KVM_EXCL_COPY
 	return 0;
 }
 

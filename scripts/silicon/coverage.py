@@ -45,9 +45,9 @@ RANGES = {
     "intel": """smi=vmx_exclusive_check_start-vmx_exclusive_check_end
                 look=__vmx_vcpu_run_exclusive look=vmx_vcpu_enter_exit look=vmx_vcpu_run
                 look=__kvm_excl_put_back look=guest_irq_put_back smi=ipi_nmi_post
-                look=excl_detach_hw""",
+                look=excl_detach""",
     "amd-bochs": """slow=__svm_vcpu_run_exclusive look=svm_vcpu_run look=__kvm_excl_put_back
-                    look=guest_irq_put_back smi=ipi_nmi_post look=excl_detach_hw
+                    look=guest_irq_put_back smi=ipi_nmi_post look=excl_detach
                     look=sysvec_owned_cpu_kick""",
 }
 RANGE_KEYS = ("look", "guest", "smi", "slow")
