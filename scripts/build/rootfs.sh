@@ -8,15 +8,16 @@
 #
 # QEMU comes from Debian 13's backports.  Debian 12's has no x2APIC in its emulation,
 # and Debian 13's own loses NMIs: see "What the emulator does differently" in
-# Documentation/testing.md.
+# Documentation/testing.md.  rtla does, too: Debian 13's own saves a trace only when a
+# latency was too long.
 set -eu
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$TOP/scripts/lib.sh"
 
 SUITE=trixie
-BACKPORTED='qemu-* seabios'
-PACKAGES=qemu-system-x86,seabios,bochs,bochs-term,bochsbios,vgabios,linux-perf,bpftrace,redis-server,redis-tools,nginx-light,apache2-utils,stress-ng,kmod,iproute2,procps,busybox-static,libjson-c5,psmisc,util-linux,socat,python3-minimal,pciutils,strace,gdb,iperf3,fio
+BACKPORTED='qemu-* seabios rtla'
+PACKAGES=qemu-system-x86,seabios,bochs,bochs-term,bochsbios,vgabios,linux-perf,rtla,bpftrace,redis-server,redis-tools,nginx-light,apache2-utils,stress-ng,kmod,iproute2,procps,busybox-static,libjson-c5,psmisc,util-linux,socat,python3-minimal,pciutils,strace,gdb,iperf3,fio
 
 key=$(printf '%s %s %s\n' "$SUITE" "$BACKPORTED" "$PACKAGES" | sha256sum | cut -d ' ' -f 1)
 if [ "$(cat "$ROOTFS.key" 2>/dev/null)" = "$key" ] && [ -x "$ROOTFS/usr/bin/perf" ]; then

@@ -518,40 +518,121 @@ class Quiet(Directory):
         self.assertFalse(good)
         self.assertIn("failures:1", point["failure"])
 
-    @staticmethod
-    def timerlat(latency, noises=0):
-        for i in range(4000):
-            when = 100 + i / 1000
-            yield "  <idle>-0 [003] d.h1. %.6f: #%d context    irq timer_latency %d ns" % (
-                when, i, latency)
-            yield "  <idle>-0 [003] d.h1. %.6f: irq_noise: local_timer:236 x" % when
-            yield "  x-1 [003] ..... %.6f: #%d context thread timer_latency %d ns" % (
-                when, i, latency)
-            yield "  x-1 [003] ..... %.6f: thread_noise: x" % when
-            if i >= 3000 and i < 3000 + noises:
-                yield "  x-1 [003] ..... %.6f: softirq_noise: x" % when
+    # What rtla has recorded before the mark is not looked at, and its start is the noisiest.
+    HEAD = ("# tracer: %s\n#\n#           TASK-PID      CPU# |||||   TIMESTAMP    ID     CONTEXT\n"
+            "     kworker/3:1-40      [003] d.h1.    99.100000: irq_noise: local_timer:236 start "
+            "99.099990000 duration 9000 ns\n%s"
+            "       run-point.sh-180     [001] .....    %.6f: tracing_mark_write: measured\n")
 
-    def noise(self, owned, boot):
+    @classmethod
+    def timerlat(cls, latency, noises=0, cpus=(3,), count=2000, step=0.001):
+        """A trace of so many periods.  A task's name looks like the head of a line."""
+        yield cls.HEAD % ("timerlat", "          <idle>-0       [003] d.h1.    99.200000: "
+                          "#9     context    irq timer_latency  99999999 ns\n", 100)
+        for i in range(count):
+            for cpu in cpus:
+                when = 100.1 + i * step + cpu / 1e6
+                yield "          <idle>-0       [%03d] d.h1.   %.6f: #%-5d context    irq " \
+                    "timer_latency %9d ns" % (cpu, when, i, latency)
+                yield "          <idle>-0       [%03d] d.h1.   %.6f: irq_noise: local_timer:236 " \
+                    "start %.9f duration 9000 ns" % (cpu, when, when)
+                yield "      timerlat/%d-1234    [%03d] .....   %.6f: #%-5d context thread " \
+                    "timer_latency %9d ns" % (cpu, cpu, when, i, latency)
+                yield "      timerlat/%d-1234    [%03d] .....   %.6f: thread_noise: " \
+                    "a-1 [9] b 1.0: :7 start %.9f duration 9000 ns" % (cpu, cpu, when, when)
+                if i < noises:
+                    yield "      timerlat/%d-1234    [%03d] .....   %.6f: softirq_noise: TIMER:1 " \
+                        "start %.9f duration 900 ns" % (cpu, cpu, when, when)
+
+    @classmethod
+    def osnoise(cls, interrupts, periods=30):
+        """A trace of so many periods behind the one in which the mark was set."""
+        period = "       osnoise/3-1234    [003] .....   %.6f: 1000000 %10d  99.99950 %7d %6d " \
+            "%6d %6d %6d %6d"
+        yield cls.HEAD % ("osnoise", period % (99.5, *[900] * 7) + "\n", 100)
+        for i in range(periods + 1):
+            # All events of osnoise, as rtla records them.  Of those that hold so many numbers
+            # as a period none is one.
+            at = 100.2 + i
+            for event in ("sample_threshold: start 100.123456789 duration 1234 ns interference 1",
+                          "irq_noise: local_timer:236 start 100.123456789 duration 1234 ns",
+                          "nmi_noise: start 100.123456789 duration 1234 ns",
+                          "softirq_noise: 1 2 3 start 100.123456789 duration 1234 ns",
+                          "thread_noise: 1000000 1 99.9 1 5 0 7 7 7 7:9 start 100.123456789 "
+                          "duration 1234 ns"):
+                yield "    1000000 1 99-9      [003] d.h1.   %.6f: %s" % (at, event)
+            # The first one began before the mark.
+            yield period % (at, 5, 1, 4, 0, 900 if not i else interrupts if i == 1 else 0, 0, 0)
+
+    def noise(self, owned, boot, periods=30, samples=2000):
         for mode, noises in (("owned", owned), ("boot", boot)):
-            self.host("noise-" + mode, {"kind": "lost", "name": "timerlat.%s.lost" % mode,
-                                        "count": 0})
+            names = {"osnoise": 1000000, "timerlat": 1000}
+            self.host("noise-" + mode, *(
+                {"kind": "lost", "name": "%s.%s.lost" % (tracer, mode), "count": 0}
+                for tracer in names), *(
+                {"kind": "traced", "name": "%s.%s" % (tracer, mode), "cpus": 3, "seconds": 30,
+                 "period_us": period} for tracer, period in names.items()))
             self.text("hosts/noise-%s/osnoise.%s" % (mode, mode),
-                      "# head\n  osnoise/3-1 [003] ..... 1.0: 1000000 1 99.9 1 5 0 %d 0 0\n" %
-                      noises)
-            self.text("hosts/noise-%s/timerlat.%s" % (mode, mode),
-                      "\n".join(self.timerlat(900, noises)))
+                      "\n".join(self.osnoise(noises, periods if mode == "owned" else 30)))
+            self.text("hosts/noise-%s/timerlat.%s" % (mode, mode), "\n".join(self.timerlat(
+                900, noises, count=samples if mode == "owned" else 3000)))
 
     def test_noise(self):
-        self.noise(3, 4)
+        self.noise(3, 4, samples=3000)
         good, checks, point, lines = self.judge(2)
         self.assertTrue(good, lines)
-        self.assertEqual(checks["timerlat.interference"]["value"], 3)
+        self.assertEqual((checks["osnoise.interference"]["value"],
+                          checks["timerlat.interference"]["value"]), (3, 3))
         # 4 and three times the root of 5.
         self.assertEqual(checks["osnoise.interference"]["bound"], 10)
+        self.assertEqual({name: point["figures"]["osnoise.owned." + name] for name in (
+            "periods", "hw", "nmi", "irq", "softirq", "thread")},
+            {"periods": 30, "hw": 120, "nmi": 0, "irq": 3, "softirq": 0, "thread": 0})
         self.assertEqual(point["figures"]["timerlat.boot.thread_p999_ns"], 900)
-        self.assertEqual(point["figures"]["timerlat.boot.own_runs"], 2000)
-        self.noise(11, 4)
+        self.assertEqual(point["figures"]["timerlat.boot.thread_max_ns"], 900)
+        self.assertEqual({name: point["figures"]["timerlat.boot." + name] for name in (
+            "own_runs", "own_interrupts", "irq", "thread", "softirq")}, {
+            "own_runs": 3000, "own_interrupts": 3000, "irq": 3000, "thread": 3000, "softirq": 4})
+        self.noise(11, 4, samples=3000)
         self.failed(2, "osnoise.interference", "timerlat.interference")
+
+    def test_noise_that_was_not_recorded(self):
+        self.noise(3, 4, periods=24, samples=3000)
+        self.assertTrue(self.judge(2)[0])
+        # What is quiet because nothing ran is not quiet.
+        for periods in (23, 0):
+            self.noise(0, 4, periods=periods, samples=3000)
+            self.failed(2, "osnoise.owned.periods")
+        self.noise(3, 4, samples=2999)
+        self.failed(2, "timerlat.owned.periods")
+        self.noise(3, 4, samples=3000)
+        where = os.path.join("hosts", "noise-owned", "timerlat.owned")
+        text = records.text_of(self.path(where))
+        self.text(where, text.replace("context thread", "context user-ret"))
+        self.failed(2, "timerlat.owned.periods", "timerlat.interference")
+        self.noise(0, 4, samples=0)
+        self.failed(2, "timerlat.owned.periods")
+        for trace in ("osnoise.owned", "timerlat.owned"):
+            self.noise(3, 4, samples=3000)
+            where = os.path.join("hosts", "noise-owned", trace)
+            text = records.text_of(self.path(where))
+            for found, change in (
+                    (trace + ": no mark", lambda path, _: os.remove(path)),
+                    (trace + ": no mark", lambda _, text: self.text(
+                        where, text.replace("tracing_mark_write", "other"))),
+                    (trace + ": CPU:3 [LOST 5 EVENTS]", lambda _, text: self.text(
+                        where, text + "\nCPU:3 [LOST 5 EVENTS]\n")),
+                    (trace + ": CPU:3 [LOST EVENTS]", lambda _, text: self.text(
+                        where, text + "\nCPU:3 [LOST EVENTS]\n"))):
+                change(self.path(where), text)
+                good, _, point, _ = self.judge(2)
+                self.assertFalse(good)
+                self.assertIn(found, point["failure"])
+        # Nobody knows for how long it ran.
+        self.noise(3, 4, samples=3000)
+        self.host("noise-owned")
+        good, _, point, _ = self.judge(2)
+        self.assertEqual((good, point["failure"]), (False, "KeyError: 'osnoise.owned'"))
 
     def rcu(self, spin, stalls=0):
         self.host("rcu", {"kind": "kicks", "phase": "spin", "cpus": 1, "seconds": 9},
@@ -574,23 +655,34 @@ class Quiet(Directory):
         self.rcu(1000, stalls=1)
         self.failed(3, "kicks_of_rcu", "stall_warnings")
 
-    def cycles(self, latency, **tasks):
+    def cycles(self, latency, cpus=(0, 1), count=3000, **tasks):
         self.host("cycles", *({"kind": "stress", "phase": "cycles", "name": name, "count": 2}
                               for name in quiet.STRESSORS),
+                  *({"kind": "traced", "name": mode, "cpus": "0,1", "seconds": 60,
+                     "period_us": 2000} for mode in ("with", "without")),
                   {"kind": "figure", "name": "seconds", "value": 60},
                   {"kind": "tasks", "alive": 60, "all": 60, "home": 20, "tied": 20, **tasks})
-        self.text("hosts/cycles/timerlat.with", "\n".join(self.timerlat(latency)))
-        self.text("hosts/cycles/timerlat.without", "\n".join(self.timerlat(900)))
+        self.text("hosts/cycles/timerlat.with", "\n".join(
+            self.timerlat(latency, cpus=cpus, count=count)))
+        self.text("hosts/cycles/timerlat.without", "\n".join(
+            self.timerlat(900, cpus=(0, 1), count=3000)))
 
     def test_cycles(self):
         self.cycles(900)
         good, _, point, lines = self.judge(4)
         self.assertTrue(good, lines)
         self.assertEqual(point["figures"]["seconds"], 60)
+        self.assertEqual(point["figures"]["with.irq_samples"], 6000)
         self.cycles(901)
         self.failed(4, "irq_spikes", "thread_spikes")
         self.cycles(900, alive=59, home=19)
         self.failed(4, "tasks_alive", "tasks_home")
+        # Where nothing was measured, nothing is above the bound.
+        for count in (2999, 0):
+            self.cycles(900, count=count)
+            self.failed(4, "with.periods")
+        self.cycles(900, cpus=(0,))
+        self.failed(4, "with.periods")
 
     def cputime(self, name, phase, idle0=2000, **thread):
         where = "hosts/%s/cputime-%s" % (name, phase)

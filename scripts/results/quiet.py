@@ -8,6 +8,8 @@ the kernel, as it was.  Of the records
   {"kind": "stress", "phase", "name", "count"}      how often a stressor has run
   {"kind": "kicks", "phase", "cpus", "seconds"}     kicks-PHASE/ has the histograms: kicks.py
   {"kind": "lost", "name", "count"}                 what a trace had no room for
+  {"kind": "traced", "name", "cpus", "seconds", "period_us"}
+                                                    for how long rtla has recorded: traced()
   {"kind": "grace", "state", "phase", "grace", "ns"}  a grace period
   {"kind": "tasks", "alive", "all", "home", "tied"}   who has gone on, and is home again
   {"kind": "cputime", "phase", ...}                 what the vCPU's thread says of itself, ns;
@@ -45,6 +47,10 @@ UNLIKELY_Z = 3.09
 EXCEEDANCES = 10
 CONTEXTS = ("irq", "thread")
 NOISES = ("nmi", "irq", "softirq", "thread")
+# How many of the periods that there was time for rtla must have recorded, in percent.  Those of
+# osnoise follow each other; an emulator that is late skips some of timerlat's.
+OSNOISE_PERIODS = 80
+TIMERLAT_PERIODS = 10
 # By how many percent of the wall clock CPU time may be off, and by how many instructions more
 # the patched kernel may need when it is off.
 CPUTIME_OFF = 1
@@ -126,6 +132,15 @@ class Host:
                 self.point.check("%s.%s" % (phase, name), ran.get(name, 0), ">=", 1,
                                  "times the stressor has run")
 
+    def traced(self, name, percent, periods):
+        """A run that recorded nothing, or next to it, has shown nothing.  PERIODS(CPU) is what it
+        recorded of a CPU."""
+        run = {record["name"]: record for record in self.of("traced")}[name]
+        least = min(periods(int(cpu)) for cpu in str(run["cpus"]).split(","))
+        expected = run["seconds"] * 1000000 / run["period_us"]
+        self.point.check(name + ".periods", least, ">=", max(1, int(expected * percent / 100)),
+                         "recorded by rtla, on the CPU with the fewest")
+
     def kicks(self, everyone, bound, *phases):
         """The kicks of these phases; those that not every CPU is asked for are judged or shown."""
         told = {record["phase"]: record for record in self.of("kicks")}
@@ -169,15 +184,43 @@ def point_1(point, host, everyone):
                 "loads of 4000 requests that redis has finished meanwhile")
 
 
-def osnoise(path):
-    """Sums of the tracer's columns over its periods."""
-    sums = collections.OrderedDict.fromkeys(("periods", "hw", *NOISES), 0)
+# What rtla saves, the kernel's text of a trace: TASK-PID [CPU] FLAGS TIME: WHAT.  A task's name
+# may hold anything.
+LINE = re.compile(r".*?-\d+ +\[(\d+)\] +\S+ +(\d+\.\d+): (.*)")
+MARK = re.compile(r"tracing_mark_write: measured$")
+LOST = re.compile(r"CPU:\d+ \[LOST .*EVENTS\]")
+
+
+def traced(path):
+    """CPU, time and text of each line from the mark on.  Before it are the tracer's start, and
+    events that are then switched off."""
+    name = os.path.basename(path)
+    marked = False
     for line in records.lines_of(path):
-        words = line.split()
-        if line.startswith("#") or len(words) <= 10:
+        if LOST.match(line):
+            raise ValueError("%s: %s" % (name, line))
+        match = LINE.match(line)
+        if not match:
             continue
+        if marked:
+            yield int(match.group(1)), float(match.group(2)), match.group(3)
+        marked = marked or bool(MARK.match(match.group(3)))
+    if not marked:
+        raise ValueError(name + ": no mark")
+
+
+# Microseconds: a period, its noise, the percentage that is left, the longest noise; then what
+# there was of it: hardware's and NOISES.
+PERIOD = re.compile(r"\d+ +\d+ +\d+\.\d+ +\d+((?: +\d+){5})$")
+
+
+def osnoise(path):
+    """Sums of the tracer's columns over its periods.  The first one began before the mark."""
+    sums = collections.OrderedDict.fromkeys(("periods", "hw", *NOISES), 0)
+    matches = (PERIOD.match(text) for _, _, text in traced(path))
+    for match in list(filter(None, matches))[1:]:
         sums["periods"] += 1
-        for name, word in zip(("hw", *NOISES), words[-5:]):
+        for name, word in zip(("hw", *NOISES), match.group(1).split()):
             sums[name] += int(word)
     sums["interference"] = sum(sums[name] for name in NOISES)
     return sums
@@ -186,22 +229,24 @@ def osnoise(path):
 class Timerlat:
     """Latencies of the timerlat tracer, in ns, and what has interrupted its CPU."""
 
-    LATENCY = re.compile(r" (\d+\.\d+): .*context *(irq|thread) timer_latency *(\d+) ns")
-    NOISE = re.compile(r" (\d+\.\d+): (nmi|irq|softirq|thread)_noise:")
+    LATENCY = re.compile(r"#\d+ +context +(irq|thread) timer_latency +(\d+) ns$")
+    NOISE = re.compile(r"(nmi|irq|softirq|thread)_noise: ")
 
     def __init__(self, path):
         self.samples = {context: [] for context in CONTEXTS}
-        self.noises = []
-        self.first = None
-        for line in records.lines_of(path):
-            match = self.LATENCY.search(line)
+        self.periods = collections.Counter()
+        self.noises = collections.Counter()
+        for cpu, when, text in traced(path):
+            match = self.LATENCY.match(text)
             if match:
-                self.samples[match.group(2)].append((float(match.group(1)), int(match.group(3))))
-            noise = self.NOISE.search(line)
+                self.samples[match.group(1)].append((when, int(match.group(2))))
+                self.periods[cpu, match.group(1)] += 1
+            noise = self.NOISE.match(text)
             if noise:
-                self.noises.append((float(noise.group(1)), noise.group(2)))
-            if self.first is None and (match or noise):
-                self.first = float((match or noise).group(1))
+                self.noises[noise.group(1)] += 1
+
+    def periods_of(self, cpu):
+        return min(self.periods[cpu, context] for context in CONTEXTS)
 
     def figures(self):
         for context, samples in self.samples.items():
@@ -212,12 +257,9 @@ class Timerlat:
                 yield "%s_%s" % (context, name), value
 
     def interference(self):
-        """What comes before the third second is the tracer's start.  One interrupt and one run
-        of the thread for each sample are its own."""
-        since = (self.first or 0) + 2
-        count = collections.Counter(kind for when, kind in self.noises if when >= since)
-        own = {context: sum(when >= since for when, _ in samples)
-               for context, samples in self.samples.items()}
+        """One interrupt and one run of the thread for each sample are the tracer's own."""
+        count = self.noises
+        own = {context: len(samples) for context, samples in self.samples.items()}
         for kind in NOISES:
             yield kind, count[kind]
         yield "own_interrupts", own["irq"]
@@ -242,6 +284,8 @@ def point_2(point, host, _everyone):
         left = host("noise-" + mode)
         sums = osnoise(left.path("osnoise." + mode))
         timerlat = Timerlat(left.path("timerlat." + mode))
+        left.traced("osnoise." + mode, OSNOISE_PERIODS, lambda _cpu, of=sums: of["periods"])
+        left.traced("timerlat." + mode, TIMERLAT_PERIODS, timerlat.periods_of)
         for name, value in sums.items():
             point.figure("osnoise.%s.%s" % (mode, name), value)
         for name, value in [*timerlat.figures(), *timerlat.interference()]:
@@ -299,6 +343,7 @@ def point_4(point, host, _everyone):
     left.stress("cycles")
     timerlat = {mode: Timerlat(left.path("timerlat." + mode)) for mode in ("with", "without")}
     for mode, of in timerlat.items():
+        left.traced(mode, TIMERLAT_PERIODS, of.periods_of)
         for name, value in of.figures():
             point.figure("%s.%s" % (mode, name), value)
     for context in CONTEXTS:

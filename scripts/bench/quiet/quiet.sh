@@ -101,9 +101,9 @@ point_1() {
 }
 
 point_2() {
-	boot 2 noise-owned 300 --cpus 5 -- noise-owned 30 || return 0
+	boot 2 noise-owned 600 --cpus 5 -- noise-owned 30 || return 0
 	b_append=$isolated
-	boot 2 noise-boot 300 --cpus 5 -- noise-boot 30 || :
+	boot 2 noise-boot 600 --cpus 5 -- noise-boot 30 || :
 }
 
 # Polling, an idle CPU costs the emulator as much as one that runs a guest.  Else the

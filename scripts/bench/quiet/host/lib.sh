@@ -106,9 +106,3 @@ guest_spins() {
 	talk "$1" spins
 	[ "$answer" != "$gs_was" ] || fail "the guest of $1 stands still: $answer"
 }
-
-tracer_off() {
-	echo 0 >$tracing/tracing_on
-	echo nop >$tracing/current_tracer
-	echo >$tracing/trace
-}

@@ -13,6 +13,8 @@ set -eu
 . quiet/lib.sh
 # shellcheck source=scripts/bench/quiet/host/kicks.sh
 . quiet/kicks.sh
+# shellcheck source=scripts/bench/quiet/host/rtla.sh
+. quiet/rtla.sh
 # shellcheck source=scripts/bench/measure/guest.sh
 . measure/guest.sh
 
@@ -29,6 +31,7 @@ cleanup() {
 	[ -z "$stress" ] || kill "$stress" 2>/dev/null || :
 	[ -z "$vmm" ] || kill -9 "$vmm" 2>/dev/null || :
 	[ -z "$load" ] || kill "$load" 2>/dev/null || :
+	[ -z "$rtla" ] || kill -9 "$rtla" 2>/dev/null || :
 	for pid in "${talk_pid[@]}"; do
 		kill -9 "$pid" 2>/dev/null || :
 	done
@@ -117,39 +120,14 @@ point_kicks() {
 
 # What the kernel's own tracers see on CPU 3, in $seconds each.
 noise() {
-	echo 3 >$tracing/osnoise/cpus || fail "no osnoise tracer"
-	echo 8192 >$tracing/buffer_size_kb
-	tracer_off
-	echo 1000000 >$tracing/osnoise/period_us
-	echo 1000000 >$tracing/osnoise/runtime_us
-	echo osnoise >$tracing/current_tracer || fail "the osnoise tracer does not start"
-	# The first period holds the start itself.
-	sleep 3
-	echo >$tracing/trace
-	echo 1 >$tracing/tracing_on
+	note "osnoise"
+	rtla_start osnoise "$1" 3 1000000 off --runtime 1000000
 	sleep "$seconds"
-	echo 0 >$tracing/tracing_on
-	cat $tracing/trace >"$out/osnoise.$1"
-	tracer_off
-
-	echo 1000 >$tracing/osnoise/timerlat_period_us
-	echo 32768 >$tracing/buffer_size_kb
-	echo timerlat >$tracing/current_tracer || fail "the timerlat tracer does not start"
-	sleep 3
-	echo >$tracing/trace
-	for kind in nmi irq softirq thread; do
-		echo 1 >"$tracing/events/osnoise/${kind}_noise/enable"
-	done
-	echo 1 >$tracing/tracing_on
-	# Two seconds in which the tracer starts are not looked at.
-	sleep $((seconds + 2))
-	echo 0 >$tracing/tracing_on
-	for kind in nmi irq softirq thread; do
-		echo 0 >"$tracing/events/osnoise/${kind}_noise/enable"
-	done
-	cat $tracing/per_cpu/cpu3/trace >"$out/timerlat.$1"
-	lost "timerlat.$1.lost" $tracing/per_cpu/cpu3/stats
-	tracer_off
+	rtla_stop "osnoise.$1"
+	note "timerlat"
+	rtla_start timerlat "$1" 3 1000 on --kernel-threads
+	sleep "$seconds"
+	rtla_stop "timerlat.$1"
 }
 
 point_noise_owned() {
@@ -213,22 +191,9 @@ point_rcu() {
 	note_down stalls count="$(dmesg | grep -c 'rcu: INFO: .*stall' || :)"
 }
 
+# timerlat_start MODE
 timerlat_start() {
-	tracer_off
-	echo 0-1 >$tracing/osnoise/cpus
-	echo 32768 >$tracing/buffer_size_kb
-	echo 2000 >$tracing/osnoise/timerlat_period_us
-	echo timerlat >$tracing/current_tracer || fail "the timerlat tracer does not start"
-	sleep 2
-	echo >$tracing/trace
-	echo 1 >$tracing/tracing_on
-}
-
-timerlat_stop() {
-	echo 0 >$tracing/tracing_on
-	cat $tracing/trace >"$out/timerlat.$1"
-	lost "$1.lost" $tracing/per_cpu/cpu[01]/stats
-	tracer_off
+	rtla_start timerlat "$1" 0,1 2000 off --kernel-threads
 }
 
 point_cycles() {
@@ -236,7 +201,7 @@ point_cycles() {
 	talk_start tasks kselftests/quiet_tasks 3 $tasks
 	threads=$(ps -eL --no-headers | wc -l)
 	stress_start 3
-	timerlat_start
+	timerlat_start with
 	note "$rounds times claim and release"
 	was=$SECONDS
 	(
@@ -247,7 +212,7 @@ point_cycles() {
 			done
 	) || fail "$(cat /tmp/cycle)"
 	took=$((SECONDS - was))
-	timerlat_stop with
+	rtla_stop with
 	read -ra words < <(grep cycles= /tmp/cycle) || fail "quiet_guest has not said what it did"
 	for word in "${words[@]}"; do
 		figure "${word%%=*}" "${word#*=}"
@@ -257,12 +222,12 @@ point_cycles() {
 	[ $took -le 300 ] || took=300
 	# The program that claims is never idle; in its place there is one that computes.
 	note "without, for $took s"
-	timerlat_start
+	timerlat_start without
 	while :; do :; done &
 	load=$!
 	sleep $took
 	kill_all $load
-	timerlat_stop without
+	rtla_stop without
 	stress_stop cycles
 	note "who is still there"
 	talk tasks check
