@@ -43,11 +43,11 @@
 struct kvm;
 struct pid;
 
-/* States that user space does not see: a locked context is in neither of them. */
+/* States that user space does not see. */
 enum {
-	/* One thread is in kvm_excl_unbind(), without the lock. */
+	/* One thread is in kvm_excl_unbind(), without the lock; no other gets it meanwhile. */
 	KVM_EXCL_STATE_UNBINDING = KVM_EXCL_STATE_FAILED + 1,
-	/* Its CPUs are given back. */
+	/* Its file is closed, and it has no CPUs; seen where it was found before that. */
 	KVM_EXCL_STATE_CLOSED,
 	KVM_EXCL_NR_STATES
 };
@@ -60,7 +60,7 @@ enum {
  * @owner: the process that opened it, constant
  * @comm: its name then, constant
  * @lock: see above; protects what follows
- * @state: enum kvm_excl_state, or one of the two below
+ * @state: enum kvm_excl_state, or one of the two above
  * @vm_gone: the VM that was bound is no more
  * @wait: @vm_gone is set, or UNBINDING is over
  * @count: how many CPUs; 0 before they are claimed and once they are given back

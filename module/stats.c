@@ -96,7 +96,7 @@ static int show_context(struct kvm_excl_context *ctx, struct kvm_excl_get_contex
 
 	kvm_excl_context_lock(ctx);
 	get->id = ctx->id;
-	/* Its CPUs are given back: as good as gone. */
+	/* Closed since it was found: as good as gone. */
 	get->state = ctx->state == KVM_EXCL_STATE_CLOSED ? KVM_EXCL_STATE_IDLE : ctx->state;
 	get->error = get->state == KVM_EXCL_STATE_FAILED ? ctx->error : 0;
 	get->pid = show_pid(ctx->owner);

@@ -311,6 +311,8 @@ void excl_routing_add_msi(struct kvm_irq_routing *r, uint32_t gsi, uint32_t apic
 
 /* A pin of the in-kernel I/O APIC: this vector, fixed, to APIC ID 0, not masked. */
 void excl_ioapic_program(struct kvm_vm *vm, int pin, uint8_t vector, bool level);
+/* Has a level on that pin been delivered, and its EOI not been seen? */
+bool excl_ioapic_remote_irr(struct kvm_vm *vm, int pin);
 
 /**
  * struct excl_snapshot - the state of the host that a release has to restore

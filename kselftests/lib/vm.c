@@ -415,6 +415,14 @@ void excl_ioapic_program(struct kvm_vm *vm, int pin, uint8_t vector, bool level)
 	vm_ioctl(vm, KVM_SET_IRQCHIP, &chip);
 }
 
+bool excl_ioapic_remote_irr(struct kvm_vm *vm, int pin)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(vm, KVM_GET_IRQCHIP, &chip);
+	return chip.chip.ioapic.redirtbl[pin].fields.remote_irr;
+}
+
 struct kvm_irq_routing *excl_routing_create(void)
 {
 	return kvm_gsi_routing_create();

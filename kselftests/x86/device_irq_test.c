@@ -808,14 +808,6 @@ TEST_F_TIMEOUT(msi, that_is_moved_about_arrives_once, 2 * EXCL_CASE_S)
 	EXPECT_TRUE(moves && kicks && bindings && writes);
 }
 
-static bool remote_irr(struct assigned *t)
-{
-	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
-
-	vm_ioctl(t->ev.vm, KVM_GET_IRQCHIP, &chip);
-	return chip.chip.ioapic.redirtbl[PIN].fields.remote_irr;
-}
-
 /* INTx of the same device: level-triggered, so by way of the host, with each EOI seen. */
 TEST_F_TIMEOUT(msi, gives_way_to_intx_which_arrives_once, EXCL_CASE_S)
 {
@@ -837,7 +829,7 @@ TEST_F_TIMEOUT(msi, gives_way_to_intx_which_arrives_once, EXCL_CASE_S)
 	}
 	EXPECT_TRUE(excl_wait_attached(t->ev.ctx, 0, &status));
 	/* With the last EOI VFIO has unmasked the line, and has seen it high or low. */
-	EXPECT_TRUE(excl_spin(&t->ev, !remote_irr(t)));
+	EXPECT_TRUE(excl_spin(&t->ev, !excl_ioapic_remote_irr(t->ev.vm, PIN)));
 	/* The handler of one too many is to end. */
 	t->g->line_low = UINT64_MAX;
 	EXPECT_TRUE(all_injected(t, PIN));

@@ -252,22 +252,14 @@ static void set_line(struct irq_vm *t, bool high)
 	kvm_irq_line(t->ev.vm, LEVEL_PIN, high);
 }
 
-static bool remote_irr(struct irq_vm *t)
-{
-	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
-
-	vm_ioctl(t->ev.vm, KVM_GET_IRQCHIP, &chip);
-	return chip.chip.ioapic.redirtbl[LEVEL_PIN].fields.remote_irr;
-}
-
 /* The I/O APIC sees the EOI: only then may the next interrupt be sent. */
 static bool eoi_seen(struct irq_vm *t)
 {
 	uint64_t end = excl_now_ns() + 5000000000ULL;
 
-	while (remote_irr(t) && excl_now_ns() < end)
+	while (excl_ioapic_remote_irr(t->ev.vm, LEVEL_PIN) && excl_now_ns() < end)
 		cpu_relax();
-	return !remote_irr(t);
+	return !excl_ioapic_remote_irr(t->ev.vm, LEVEL_PIN);
 }
 
 /* Raise the line, and lower it when the interrupt has come. */
@@ -332,7 +324,7 @@ TEST_F_TIMEOUT(level, again_while_high_and_no_more, EXCL_CASE_S)
 	/* KVM may put off one of many EOIs to a work item, which no barrier waits for. */
 	usleep(50000);
 	EXPECT_EQ(n, self->t.host->level);
-	EXPECT_FALSE(remote_irr(&self->t));
+	EXPECT_FALSE(excl_ioapic_remote_irr(self->t.ev.vm, LEVEL_PIN));
 }
 
 TEST_F_TIMEOUT(level, attached, EXCL_CASE_S)
